@@ -1,0 +1,1 @@
+"""Engines behind one small interface: `base` has the protocol and the factory, one file per backend."""

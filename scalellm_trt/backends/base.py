@@ -1,0 +1,47 @@
+"""What every backend does at build time: four methods, no branch on a backend's name anywhere else."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from scalellm_trt.artefacts.types import Checkpoint, Engine, TritonModel
+    from scalellm_trt.errors import Problem
+    from scalellm_trt.plan import Plan
+
+    Progress = Callable[[str, float], None]
+    """Called with a short activity and the share done, 0..1, as often as is convenient."""
+
+
+class Backend(Protocol):
+    """One toolchain. Methods that write do so into an empty `out_dir` that they own; the caller publishes it."""
+
+    name: str
+
+    def check(self, plan: Plan) -> list[Problem]:
+        """Return what keeps this backend from building `plan`; touches no GPU and imports nothing heavy."""
+        ...
+
+    def tool_versions(self, stage: str) -> dict[str, str]:
+        """Return name → version of each library that decides the bytes a stage writes; part of the stage's key."""
+        ...
+
+    def quantize(self, plan: Plan, out_dir: Path, progress: Progress) -> None:
+        """Write the checkpoint of `plan` into `out_dir`.
+
+        Raises:
+            ToolchainError: a library is missing or has the wrong version.
+            StageError: the work failed; the message has the cause.
+        """
+        ...
+
+    def compile(self, plan: Plan, checkpoint: Checkpoint, out_dir: Path, progress: Progress) -> None:
+        """Write the engine made from `checkpoint` into `out_dir`; raises as `quantize` does."""
+        ...
+
+    def triton_models(self, plan: Plan, engine: Engine) -> list[TritonModel]:
+        """Return the models that serve `engine`, for `triton.repository` to render."""
+        ...

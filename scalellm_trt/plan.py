@@ -1,0 +1,77 @@
+"""Recipe + hardware + model → Plan: every "auto" resolved, every choice with its reason, every stage's memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from scalellm_trt.artefacts.types import LocalModel
+    from scalellm_trt.memory import MemoryBudget
+    from scalellm_trt.model_spec import ModelSpec
+    from scalellm_trt.recipe import BackendName, Calibration, ModelDtype, SchedulerPolicy, WeightFormat
+
+ResolvedKvCacheDtype = Literal["float16", "int8", "fp8"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """A value that the plan chose, and why. `field` is a dotted recipe key."""
+
+    field: str
+    value: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuantizationPlan:
+    """Formats with nothing left open. `group_size` is None for formats that scale per output channel."""
+
+    weights: WeightFormat
+    group_size: int | None
+    kv_cache_dtype: ResolvedKvCacheDtype
+    calibration: Calibration | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LimitsPlan:
+    """Engine limits with nothing left open; all are counts of sequences or tokens."""
+
+    max_batch_size: int
+    max_input_len: int
+    max_seq_len: int
+    max_num_tokens: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServingPlan:
+    """Scheduling with nothing left open. `kv_cache_tokens` is the pool of one service, whole blocks."""
+
+    batch_scheduler_policy: SchedulerPolicy
+    kv_cache_reuse: bool
+    chunked_context: bool
+    kv_cache_tokens: int
+    kv_cache_bytes: int
+    tokens_per_block: int
+    max_queue_size: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """Everything that a build does, decided before it starts."""
+
+    name: str
+    model: LocalModel
+    spec: ModelSpec
+    dtype: ModelDtype
+    hardware: str
+    backend: BackendName
+    toolchain: str
+    quantization: QuantizationPlan
+    limits: LimitsPlan
+    serving: ServingPlan
+    tp_size: int
+    pp_size: int
+    services: int
+    budgets: tuple[MemoryBudget, ...]
+    decisions: tuple[Decision, ...]
