@@ -81,7 +81,9 @@ class Recipe(_Section):
     """One service, or several copies of one, on one class of hardware."""
 
     schema_version: Literal[1] = Field(default=1, alias="schema")
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$", description="the service's name and its folder in builds/")
+    name: str = Field(
+        pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$", description="the service's name and its folder in builds/"
+    )
     model: Model
     hardware: str = Field(description="a row of data/hardware.yaml")
     backend: BackendName = Field(default="tensorrt_llm")
