@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from scalellm_trt.artefacts.types import Checkpoint, Engine, TritonModel
+    from scalellm_trt.artefacts.types import Checkpoint, Engine, EngineKind, TritonModel
     from scalellm_trt.errors import Problem
     from scalellm_trt.plan import Plan
 
@@ -20,6 +20,7 @@ class Backend(Protocol):
     """One toolchain. Methods that write do so into an empty `out_dir` that they own; the caller publishes it."""
 
     name: str
+    engine_kind: EngineKind
 
     def check(self, plan: Plan) -> list[Problem]:
         """Return what keeps this backend from building `plan`; touches no GPU and imports nothing heavy."""
