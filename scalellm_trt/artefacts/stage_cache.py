@@ -69,7 +69,7 @@ class StageCache:
         Raises:
             StageError: the disk is full, or cannot be written.
         """
-        directory = self.root / stage / digest.of_value(dict(inputs))[:KEY_LENGTH]
+        directory = self._directory(stage, inputs)
         try:
             with self._lock(f"{stage}-{directory.name}"):
                 reasons = self._reasons_to_run(recipe_name, stage, directory, inputs, force=force)
@@ -81,6 +81,14 @@ class StageCache:
             message = f"{stage}: {error.strerror or error}: {error.filename or directory}"
             raise StageError(message, hint="Free some space or fix the permissions, then build again.") from error
         return StageResult(directory=directory, manifest=done, ran=bool(reasons), reasons=tuple(reasons))
+
+    def look(
+        self, recipe_name: str, stage: StageName, inputs: Mapping[str, Scalar], *, force: bool = False
+    ) -> tuple[list[str], Manifest | None]:
+        """Say why `find_or_make` would run the stage, and what it would find if it would not; nothing is changed."""
+        directory = self._directory(stage, inputs)
+        reasons = self._reasons_to_run(recipe_name, stage, directory, inputs, force=force)
+        return reasons, None if reasons else manifest.read(directory)
 
     def current(self, recipe_name: str, stage: StageName) -> Path | None:
         """Return the artefact that a recipe uses now; None before its first build."""
@@ -113,6 +121,9 @@ class StageCache:
                 shutil.rmtree(path)
             removed.append(path)
         return removed
+
+    def _directory(self, stage: StageName, inputs: Mapping[str, Scalar]) -> Path:
+        return self.root / stage / digest.of_value(dict(inputs))[:KEY_LENGTH]
 
     def _reasons_to_run(
         self, recipe_name: str, stage: StageName, directory: Path, inputs: Mapping[str, Scalar], *, force: bool

@@ -1,12 +1,12 @@
-"""plan → quantize → compile → assemble: a recipe in, a published service out; what is unchanged is not done again."""
+"""One run of the line: plan → quantize → compile → assemble; each stage is found in the cache or made."""
 
 from __future__ import annotations
 
+import json
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol, get_args
+from typing import TYPE_CHECKING
 
 from scalellm_trt import detect, model_source, model_spec, recipe
 from scalellm_trt import plan as planning
@@ -15,19 +15,19 @@ from scalellm_trt.artefacts.stage_cache import StageCache, StageResult
 from scalellm_trt.artefacts.types import Checkpoint, Engine, LocalModel
 from scalellm_trt.backends import backend_for
 from scalellm_trt.errors import UnsupportedError
+from scalellm_trt.pipeline.steps import BuildReport, Step, StepReport, Workspace
+from scalellm_trt.triton import repository
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from scalellm_trt.artefacts.manifest import Scalar, StageName
     from scalellm_trt.backends.base import Backend
+    from scalellm_trt.pipeline.steps import Reporter
     from scalellm_trt.plan import Plan
     from scalellm_trt.recipe import LoadedRecipe
 
-Step = Literal["plan", "quantize", "compile", "assemble"]
-STEPS: tuple[Step, ...] = get_args(Step)
-
-PACKAGE_DIR = Path(__file__).parent
+PACKAGE_DIR = Path(__file__).parent.parent
 # A stage's result also depends on our own code: an upgrade must not keep what an older rule wrote.
 STAGE_SOURCES: Mapping[StageName, tuple[str, ...]] = {
     "quantize": ("checkpoint", "model_spec.py"),
@@ -36,70 +36,8 @@ STAGE_SOURCES: Mapping[StageName, tuple[str, ...]] = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Workspace:
-    """Where a build reads and writes.
-
-    Attributes:
-        builds_dir: artefacts, cache and logs.
-        repository_dir: what tritonserver is pointed at.
-    """
-
-    builds_dir: Path = Path("builds")
-    repository_dir: Path = Path("triton_repo")
-
-    @property
-    def model_cache_dir(self) -> Path:
-        """Downloaded and imported models."""
-        return self.builds_dir / ".cache" / "models"
-
-    @property
-    def repository_state_dir(self) -> Path:
-        """Staging, previous versions and journal of the repository: never inside what tritonserver reads."""
-        return self.builds_dir / ".cache" / "repository"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StepReport:
-    """What became of one step. `reasons` say why it ran; none means that it had nothing to do."""
-
-    step: Step
-    ran: bool
-    reasons: tuple[str, ...]
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BuildReport:
-    """What a build did, step by step."""
-
-    name: str
-    steps: tuple[StepReport, ...]
-
-    @property
-    def num_stages_run(self) -> int:
-        """Stages that did work; planning always happens and does not count."""
-        return sum(step.ran for step in self.steps if step.step != "plan")
-
-
-class Reporter(Protocol):
-    """Who is told how a build goes on."""
-
-    def started(self, step: Step) -> None:
-        """A step begins."""
-        ...
-
-    def progress(self, activity: str, share: float) -> None:
-        """The step in progress is at `share` (0..1), doing `activity`."""
-        ...
-
-    def finished(self, report: StepReport) -> None:
-        """The step in progress is done."""
-        ...
-
-
 class _Build:
-    """One run of the pipeline: the values that its steps hand on."""
+    """The values that the steps of one build hand on, and the reports they leave."""
 
     def __init__(self, loaded: LoadedRecipe, workspace: Workspace, reporter: Reporter, force: frozenset[Step]) -> None:
         self.loaded = loaded
@@ -125,8 +63,7 @@ class _Build:
     def plan(self) -> Plan:
         """Fetch the model, decide everything, and keep the plan beside the artefacts."""
         with self.step("plan") as reasons:
-            model = _fetch(self.loaded, self.workspace, self.reporter)
-            made = make_plan(self.loaded, model)
+            made = make_plan(self.loaded, fetch(self.loaded, self.workspace, self.reporter.progress))
             path = self.workspace.builds_dir / self.name / "plan.json"
             text = planning.to_json(made)
             if not path.is_file() or path.read_text(encoding="utf-8") != text:
@@ -156,31 +93,81 @@ def build(
         RecipeError, UnsupportedError, ToolchainError, StageError, ArtefactError: as `errors` tells them apart.
     """
     run = _Build(recipe.load(path), workspace, reporter, force)
-    _stages(run, until)
+    for step in _steps(run):
+        if step == until:
+            break
     return BuildReport(name=run.name, steps=tuple(run.reports))
 
 
-def _stages(run: _Build, until: Step) -> None:
+def _steps(run: _Build) -> Iterator[Step]:
+    """Do one step after the other; each is done when its name is yielded."""
     plan = run.plan()
     backend = backend_for(plan.backend)
-    if until == "plan":
-        return
-    quantized = run.stage(
-        "quantize",
-        stage_inputs(plan, backend, "quantize"),
-        lambda out_dir: backend.quantize(plan, out_dir, run.reporter.progress),
-    )
-    if until == "quantize":
-        return
+    progress = run.reporter.progress
+    yield "plan"
+
+    inputs = stage_inputs(plan, backend, "quantize")
+    quantized = run.stage("quantize", inputs, lambda out_dir: backend.quantize(plan, out_dir, progress))
     checkpoint = Checkpoint(directory=quantized.directory, digest=quantized.manifest.digest)
-    compiled = run.stage(
-        "compile",
-        {**stage_inputs(plan, backend, "compile"), "checkpoint": checkpoint.digest},
-        lambda out_dir: backend.compile(plan, checkpoint, out_dir, run.reporter.progress),
-    )
-    if until == "compile":
-        return
+    yield "quantize"
+
+    inputs = {**stage_inputs(plan, backend, "compile"), "checkpoint": checkpoint.digest}
+    compiled = run.stage("compile", inputs, lambda out_dir: backend.compile(plan, checkpoint, out_dir, progress))
+    yield "compile"
+
     _assemble(run, plan, backend, compiled)
+    yield "assemble"
+
+
+def _assemble(run: _Build, plan: Plan, backend: Backend, compiled: StageResult) -> None:
+    """Publish the service, unless what is published was made from the same inputs and is intact."""
+    engine = Engine(directory=compiled.directory, digest=compiled.manifest.digest, kind=backend.engine_kind)
+    inputs = {**stage_inputs(plan, backend, "assemble"), "engine": engine.digest}
+    with run.step("assemble") as reasons:
+        root = run.workspace.repository_dir
+        state_dir = repository.state_dir_for(root, run.workspace.repository_state_dir)
+        if repository.recover(root, state_dir):
+            reasons.append("finished an interrupted switch")
+        why = reasons_to_publish(run.workspace, run.name, inputs, force="assemble" in run.force)
+        if not why:
+            return
+        reasons.extend(why)
+        repository.publish(
+            backend.triton_models(plan, engine),
+            service=plan.name,
+            recipe=str(run.loaded.path),
+            owner_digest=digest.of_value(inputs),
+            engine_digest=engine.digest,
+            root=root,
+            state_dir=state_dir,
+        )
+        manifest.replace_text(_published_inputs(run.workspace, run.name), json.dumps(inputs, indent=1) + "\n")
+
+
+def reasons_to_publish(workspace: Workspace, name: str, inputs: Mapping[str, Scalar], *, force: bool) -> list[str]:
+    """Say why a service must be published again; nothing when what is published is what `inputs` make."""
+    if force:
+        return ["forced"]
+    if repository.is_current(workspace.repository_dir, name, digest.of_value(dict(inputs))):
+        return []
+    if not any(record.name == name for record in repository.list_services(workspace.repository_dir)):
+        return ["not published yet"]
+    path = _published_inputs(workspace, name)
+    before = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return manifest.changed_inputs(before, inputs) or ["its files in the repository were changed"]
+
+
+def _published_inputs(workspace: Workspace, name: str) -> Path:
+    """Return the note of what a service was published from; it only explains, `is_current` decides."""
+    return workspace.builds_dir / name / "published.json"
+
+
+def fetch(loaded: LoadedRecipe, workspace: Workspace, progress: Callable[[str, float], None]) -> LocalModel:
+    """Bring the recipe's model to this disk, or find it there."""
+    model = loaded.recipe.model
+    return model_source.resolve(
+        model.source, model.sha256, workspace.model_cache_dir, progress, base_dir=loaded.path.parent
+    )
 
 
 def make_plan(loaded: LoadedRecipe, model: LocalModel) -> Plan:
@@ -189,8 +176,7 @@ def make_plan(loaded: LoadedRecipe, model: LocalModel) -> Plan:
     Raises:
         UnsupportedError: with every reason why it cannot work.
     """
-    spec = model_spec.read(model.directory)
-    plan = planning.make(loaded, model, spec, detect.machine())
+    plan = planning.make(loaded, model, model_spec.read(model.directory), detect.machine())
     if problems := backend_for(plan.backend).check(plan):
         raise UnsupportedError(problems)
     return plan
@@ -199,21 +185,5 @@ def make_plan(loaded: LoadedRecipe, model: LocalModel) -> Plan:
 def stage_inputs(plan: Plan, backend: Backend, stage: StageName) -> dict[str, Scalar]:
     """Return all that a stage's result depends on, besides the artefact before it."""
     tools = {f"tool.{name}": version for name, version in backend.tool_versions(stage).items()}
-    sources = [PACKAGE_DIR / name for name in STAGE_SOURCES[stage]]
-    code = digest.of_sources(sources, PACKAGE_DIR)
+    code = digest.of_sources([PACKAGE_DIR / name for name in STAGE_SOURCES[stage]], PACKAGE_DIR)
     return {**planning.stage_inputs(plan, stage), **tools, "scalellm_trt": code}
-
-
-def _fetch(loaded: LoadedRecipe, workspace: Workspace, reporter: Reporter) -> LocalModel:
-    model = loaded.recipe.model
-    return model_source.resolve(
-        model.source,
-        model.sha256,
-        workspace.model_cache_dir,
-        reporter.progress,
-        base_dir=loaded.path.parent,
-    )
-
-
-def _assemble(run: _Build, plan: Plan, backend: Backend, compiled: StageResult) -> None:
-    raise NotImplementedError

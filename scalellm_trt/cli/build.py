@@ -1,0 +1,81 @@
+"""`build R`: quantize → compile → assemble, with a live timeline; resumes, and does nothing when nothing changed."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from scalellm_trt.cli.timeline import outcome, timeline
+
+if TYPE_CHECKING:
+    from scalellm_trt.pipeline import BuildReport, Step
+
+RecipeArgument = Annotated[Path, typer.Argument(help="Recipe file.", show_default=False)]
+BuildsOption = Annotated[Path, typer.Option("--builds", help="Where artefacts, cache and logs are kept.")]
+RepositoryOption = Annotated[Path, typer.Option("--repository", help="The model repository to publish to.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("build")(build)
+
+
+def build(
+    recipe: RecipeArgument,
+    until: Annotated[str, typer.Option(help="Stop after this step: plan, quantize, compile or assemble.")] = "assemble",
+    force: Annotated[
+        list[str] | None, typer.Option(help="Run this stage even when nothing changed; may be repeated.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would run and why; change nothing.")] = False,
+    builds: BuildsOption = Path("builds"),
+    repository: RepositoryOption = Path("triton_repo"),
+    as_json: JsonOption = False,
+) -> None:
+    """Build a recipe into the model repository: quantize, compile, assemble.
+
+    An interrupted build goes on where it stopped; one with nothing changed runs no stage.
+    """
+    from scalellm_trt import pipeline
+
+    workspace = pipeline.Workspace(builds_dir=builds, repository_dir=repository)
+    last, forced = pipeline.parse_step(until, "--until"), frozenset(pipeline.parse_step(name, "--force") for name in force or ())
+    console = Console(stderr=as_json)
+    if dry_run:
+        _show_preview(pipeline.preview(recipe, workspace=workspace, until=last, force=forced), as_json)
+        return
+    with timeline(console) as reporter:
+        report = pipeline.build(recipe, workspace=workspace, reporter=reporter, until=last, force=forced)
+    if as_json:
+        typer.echo(json.dumps({**dataclasses.asdict(report), "num_stages_run": report.num_stages_run}))
+    else:
+        _show_summary(console, report, last, repository)
+
+
+def _show_summary(console: Console, report: BuildReport, last: Step, repository: Path) -> None:
+    total = sum(step.seconds for step in report.steps)
+    if report.num_stages_run:
+        table = Table(title=f"{report.name}: {total:.1f} s", title_justify="left")
+        for column in ("step", "seconds", "share", "what"):
+            table.add_column(column, justify="right" if column in ("seconds", "share") else "left")
+        for step in report.steps:
+            table.add_row(step.step, f"{step.seconds:.1f}", f"{step.seconds / total:.0%}", outcome(step))
+        console.print(table)
+    else:
+        console.print(f"{report.name}: nothing changed, 0 stages run", highlight=False)
+    if last == "assemble":
+        console.print(f"Serve it: scripts/tritonserver --model-repository {repository}", highlight=False, soft_wrap=True)
+
+
+def _show_preview(steps: list[tuple[Step, list[str]]], as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps([{"step": step, "would_run": bool(why), "reasons": why} for step, why in steps]))
+        return
+    for step, why in steps:
+        typer.echo(f"{step}: {'would run: ' + '; '.join(why) if why else 'unchanged'}")

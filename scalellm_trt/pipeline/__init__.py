@@ -1,0 +1,27 @@
+"""plan → quantize → compile → assemble: a recipe in, a published service out; what is unchanged is not done again.
+
+`build` does it, `preview` says what it would do, `inspection` looks after what it left in `builds/`.
+"""
+
+from scalellm_trt.pipeline.build import build
+from scalellm_trt.pipeline.inspection import CacheEntry, cache_entries, prune_cache, verify_cache
+from scalellm_trt.pipeline.preview import check, explain, preview
+from scalellm_trt.pipeline.steps import STEPS, BuildReport, Reporter, Step, StepReport, Workspace, parse_step
+
+__all__ = [
+    "STEPS",
+    "BuildReport",
+    "CacheEntry",
+    "Reporter",
+    "Step",
+    "StepReport",
+    "Workspace",
+    "build",
+    "cache_entries",
+    "check",
+    "explain",
+    "parse_step",
+    "preview",
+    "prune_cache",
+    "verify_cache",
+]
