@@ -1,0 +1,99 @@
+"""The schema as a table of keys: what messages, `show`, the reference and editors say about each one."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
+
+from scalellm_trt.recipe.schema import Recipe
+from scalellm_trt.recipe.tree import shown
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from scalellm_trt.recipe.tree import KeyPath, Scalar
+
+    JsonObject = dict[str, object]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Key:
+    """One key of a recipe.
+
+    Attributes:
+        path: the names from the top to it.
+        is_section: it holds keys; then `allowed` is "a mapping".
+        allowed: what it takes, as a phrase: "a whole number from 1 to 2147483647", "one of auto, int8, fp8".
+        choices: the values of a closed set, else empty.
+        kind: the type in JSON's words: string, integer, number, boolean or object.
+        is_required: it has no default.
+        default: None as well where there is none.
+        description: from the schema.
+    """
+
+    path: KeyPath
+    is_section: bool
+    allowed: str
+    choices: tuple[str, ...]
+    kind: str
+    is_required: bool
+    default: Scalar
+    description: str
+
+
+@functools.cache
+def known_keys() -> Mapping[KeyPath, Key]:
+    """Return every key by its path, sections before their keys, in the schema's order."""
+    schema = cast("JsonObject", Recipe.model_json_schema(by_alias=True))
+    return {key.path: key for key in _keys_of(schema, cast("JsonObject", schema["$defs"]), ())}
+
+
+def names_below(path: KeyPath) -> list[str]:
+    """Return the names of the keys of the section at `path`."""
+    return [key[-1] for key in known_keys() if key[:-1] == path]
+
+
+def _keys_of(section: JsonObject, definitions: JsonObject, above: KeyPath) -> Iterator[Key]:
+    required = cast("list[str]", section.get("required", []))
+    for name, field in cast("dict[str, JsonObject]", section["properties"]).items():
+        path = (*above, name)
+        if "$ref" in field:
+            below = cast("JsonObject", definitions[str(field["$ref"]).removeprefix("#/$defs/")])
+            yield _key(path, below, is_required=name in required)
+            yield from _keys_of(below, definitions, path)
+        else:
+            yield _key(path, field, is_required=name in required)
+
+
+def _key(path: KeyPath, field: JsonObject, *, is_required: bool) -> Key:
+    main = cast("list[JsonObject]", field.get("anyOf", [field]))[0]
+    kind = str(main["type"])
+    return Key(
+        path=path,
+        is_section=kind == "object",
+        allowed=_allowed(main, field, kind) + (" or null" if "anyOf" in field else ""),
+        choices=tuple(cast("list[str]", main.get("enum", []))),
+        kind=kind,
+        is_required=is_required,
+        default=cast("Scalar", field.get("default")),
+        description=str(field["description"]),
+    )
+
+
+def _allowed(field: JsonObject, whole: JsonObject, kind: str) -> str:
+    if "enum" in field:
+        return "one of " + ", ".join(cast("list[str]", field["enum"]))
+    if kind == "integer":
+        low, high = field["minimum"], field["maximum"]
+        return f"{low}" if low == high else f"a whole number from {low} to {high}"
+    if kind == "number":
+        return f"a number above {field['exclusiveMinimum']}"
+    if kind == "string":
+        return str({**whole, **field}["patternErrorMessage"])
+    return {"boolean": "true or false", "object": "a mapping"}[kind]
+
+
+def default_text(key: Key) -> str:
+    """Write a key's default as a recipe would."""
+    return "null" if key.default is None else shown(key.default).strip("'")

@@ -1,0 +1,106 @@
+"""What pydantic found in, problems in a recipe's words out: file:line, key, found, expected, next step."""
+
+from __future__ import annotations
+
+import difflib
+from typing import TYPE_CHECKING
+
+from scalellm_trt.errors import Problem
+from scalellm_trt.recipe.keys import default_text, known_keys, names_below
+from scalellm_trt.recipe.schema import RESERVED_KEYS
+from scalellm_trt.recipe.tree import Leaf, Place, Section, describe, dotted, shown, walk
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from scalellm_trt.recipe.keys import Key
+    from scalellm_trt.recipe.tree import KeyPath, Node
+
+MAX_PROBLEMS = 50
+
+
+def schema_problem(path: KeyPath, tree: Section) -> Problem:
+    """Explain why the schema does not take what `tree` has, or lacks, at `path`."""
+    nodes = dict(walk(tree))
+    key = known_keys().get(path)
+    node = nodes.get(path)
+    if key is None:
+        message, hint = _unknown(path)
+    elif node is None:
+        message, hint = "is missing", f"Write {path[-1]}: {key.description}. Allowed: {key.allowed}."
+    else:
+        message, hint = f"found {describe(node)}, expected {key.allowed}", _next_step(node, key)
+    place = nearest_place(path, nodes) or tree.place
+    line = None if node is None and len(path) == 1 else place.line
+    return Problem(file=place.file, line=line, key=dotted(path), message=message, hint=hint)
+
+
+def nearest_place(path: KeyPath, nodes: dict[KeyPath, Node]) -> Place | None:
+    """Return where `path`, or the nearest section around it, is written; None if none of them is."""
+    for length in range(len(path), 0, -1):
+        if path[:length] in nodes:
+            return nodes[path[:length]].place
+    return None
+
+
+def _unknown(path: KeyPath) -> tuple[str, str]:
+    *above, name = path
+    if not above and name in RESERVED_KEYS:
+        return "is reserved for a later version", "Remove it for now."
+    siblings = names_below(tuple(above))
+    if not above:
+        siblings.append("extends")
+    return "is not a key of a recipe" if not above else f"is not a key of {dotted(path[:-1])}", _did_you_mean(
+        name, siblings
+    )
+
+
+def _did_you_mean(name: str, siblings: list[str]) -> str:
+    elsewhere = [dotted(path) for path in known_keys() if name in (path[-1], dotted(path)) and len(path) > 1]
+    if len(elsewhere) == 1:
+        *sections, last = elsewhere[0].split(".")
+        return f"It belongs into another place: write {last} below {'.'.join(sections)}."
+    if near := difflib.get_close_matches(name[:80], siblings, n=1):
+        return f"Did you mean {near[0]}?"
+    return f"Allowed here: {', '.join(siblings)}."
+
+
+def _next_step(node: Node, key: Key) -> str:
+    if isinstance(node, Leaf):
+        text = node.value if isinstance(node.value, str) else None
+        if text is not None and key.kind in ("integer", "number", "boolean"):
+            return "Write it without quotes." if text.isdecimal() or text in ("true", "false") else _meaning(key)
+        if text is None and key.kind == "string" and node.value is not None:
+            return f"If text is meant, quote it: {shown(str(node.value))}."
+        if text is not None and (near := difflib.get_close_matches(text[:80], key.choices, n=1)):
+            return f"Nearest: {near[0]}."
+        if text is not None and key.path == ("model", "source"):
+            return _source_step(text)
+    return _meaning(key)
+
+
+def _source_step(text: str) -> str:
+    scheme, colon, _ = text.partition(":")
+    if colon and scheme in ("hf", "gguf", "pypi"):
+        return f"After {scheme}: something is missing or misspelt."
+    return f"Write hf:{text} for a repository of the hub, ./{text} for a directory beside the recipe."
+
+
+def _meaning(key: Key) -> str:
+    if key.is_required:
+        return f"It is {key.description}."
+    if key.is_section:
+        return "Indent its keys below it, or remove it to get the defaults."
+    return f"It means: {key.description}. Remove the line to get the default, {default_text(key)}."
+
+
+def limited(problems: Iterable[Problem], files: list[Path]) -> list[Problem]:
+    """Sort problems as a reader meets them, `files` first to last, and cut a list that nobody would read."""
+    order = {file: index for index, file in enumerate(files)}
+    unique = list(dict.fromkeys(problems))
+    unique.sort(key=lambda problem: (order.get(problem.file, len(files)) if problem.file else -1, problem.line or 0))
+    if len(unique) <= MAX_PROBLEMS:
+        return unique
+    rest = Problem(message=f"and {len(unique) - MAX_PROBLEMS} more problems", hint="Correct these first.")
+    return [*unique[:MAX_PROBLEMS], rest]
