@@ -72,7 +72,7 @@ def _key(path: KeyPath, field: JsonObject, *, is_required: bool) -> Key:
     return Key(
         path=path,
         is_section=kind == "object",
-        allowed=_allowed(main, field, kind) + (" or null" if "anyOf" in field else ""),
+        allowed=_allowed(main, field, kind) + (", or null" if "anyOf" in field else ""),
         choices=tuple(cast("list[str]", main.get("enum", []))),
         kind=kind,
         is_required=is_required,

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 from scalellm_trt.errors import Problem
 from scalellm_trt.recipe.keys import default_text, known_keys, names_below
 from scalellm_trt.recipe.schema import RESERVED_KEYS
-from scalellm_trt.recipe.tree import Leaf, Place, Section, describe, dotted, shown, walk
+from scalellm_trt.recipe.tree import Leaf, Place, describe, dotted, shown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
     from scalellm_trt.recipe.keys import Key
@@ -20,28 +20,40 @@ if TYPE_CHECKING:
 MAX_PROBLEMS = 50
 
 
-def schema_problem(path: KeyPath, tree: Section) -> Problem:
-    """Explain why the schema does not take what `tree` has, or lacks, at `path`."""
-    nodes = dict(walk(tree))
+def schema_problem(path: KeyPath, nodes: Mapping[KeyPath, Node], file: Path) -> Problem:
+    """Explain why the schema does not take what stands, or is missing, at `path`.
+
+    Args:
+        path: where the schema has an objection.
+        nodes: every node of the recipe.
+        file: the recipe's own file, where keys are missing that stand nowhere.
+    """
     key = known_keys().get(path)
     node = nodes.get(path)
     if key is None:
         message, hint = _unknown(path)
     elif node is None:
-        message, hint = "is missing", f"Write {path[-1]}: {key.description}. Allowed: {key.allowed}."
+        message, hint = "is missing", _how_to_write(key)
     else:
         message, hint = f"found {describe(node)}, expected {key.allowed}", _next_step(node, key)
-    place = nearest_place(path, nodes) or tree.place
-    line = None if node is None and len(path) == 1 else place.line
-    return Problem(file=place.file, line=line, key=dotted(path), message=message, hint=hint)
+    place = nearest_place(path, nodes)
+    if place is None:
+        return Problem(file=file, key=dotted(path), message=message, hint=hint)
+    return Problem(file=place.file, line=place.line, key=dotted(path), message=message, hint=hint)
 
 
-def nearest_place(path: KeyPath, nodes: dict[KeyPath, Node]) -> Place | None:
+def nearest_place(path: KeyPath, nodes: Mapping[KeyPath, Node]) -> Place | None:
     """Return where `path`, or the nearest section around it, is written; None if none of them is."""
     for length in range(len(path), 0, -1):
         if path[:length] in nodes:
             return nodes[path[:length]].place
     return None
+
+
+def _how_to_write(key: Key) -> str:
+    if key.is_section:
+        return f"Write {key.path[-1]}: and below it {', '.join(names_below(key.path))}."
+    return f"It is {key.description}. Allowed: {key.allowed}."
 
 
 def _unknown(path: KeyPath) -> tuple[str, str]:

@@ -53,8 +53,9 @@ def unused_keys(recipe: Recipe) -> dict[KeyPath, str]:
     unused: dict[KeyPath, str] = {}
     if quantization.weights not in GROUPED_FORMATS:
         unused["quantization", "group_size"] = f"{quantization.weights} has no group size to choose"
-    # An 8-bit KV cache may want scales, whatever the weights are.
-    if quantization.weights in UNCALIBRATED_FORMATS and quantization.kv_cache_dtype == "auto":
+    # An 8-bit KV cache wants scales, whatever the weights are; only OpenVINO finds them while it runs.
+    has_kv_scales = quantization.kv_cache_dtype != "auto" and recipe.backend != "openvino"
+    if quantization.weights in UNCALIBRATED_FORMATS and not has_kv_scales:
         unused["quantization", "calibration"] = f"{quantization.weights} needs no calibration"
     return unused
 
@@ -66,7 +67,7 @@ def _no_key_without_effect(recipe: Recipe, written: Collection[KeyPath]) -> Iter
             hint = "Remove it, or choose a format that uses it: " + (
                 ", ".join(sorted(GROUPED_FORMATS)) + "."
                 if path[-1] == "group_size"
-                else "int4_awq, w4a8_awq, int8_sq, fp8, nvfp4, or an 8-bit kv_cache_dtype."
+                else "int4_awq, w4a8_awq, int8_sq, fp8 or nvfp4."
             )
             yield Violation(path=path, message=f"has no effect: {reason}", hint=hint)
 
@@ -138,12 +139,12 @@ def _name_is_free(recipe: Recipe, written: Collection[KeyPath]) -> Iterator[Viol
 
 
 _INPUT, _SEQ, _STEP = ("limits", "max_input_len"), ("limits", "max_seq_len"), ("limits", "max_num_tokens")
-_QUANTIZATION = tuple(("quantization", name) for name in ("weights", "group_size", "kv_cache_dtype", "calibration"))
+_FORMATS = (("backend",), ("quantization", "weights"), ("quantization", "kv_cache_dtype"))
 
 RULES = (
     Rule(reads=(("name",),), check=_name_is_free),
     Rule(reads=(("model", "source"), ("model", "sha256")), check=_file_is_pinned),
-    Rule(reads=_QUANTIZATION, check=_no_key_without_effect),
+    Rule(reads=_FORMATS, check=_no_key_without_effect),
     Rule(reads=(_INPUT, _SEQ), check=_prompt_leaves_room),
     Rule(reads=(_INPUT, _SEQ, _STEP, ("serving", "chunked_context")), check=_step_holds_prompt),
     Rule(reads=(_STEP, ("limits", "max_batch_size")), check=_step_holds_batch),

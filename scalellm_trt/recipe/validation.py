@@ -13,8 +13,11 @@ from scalellm_trt.recipe.schema import Recipe
 from scalellm_trt.recipe.tree import Refused, dotted, plain, walk, without
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
     from scalellm_trt.recipe.rules import Violation
-    from scalellm_trt.recipe.tree import KeyPath, Plain, Section
+    from scalellm_trt.recipe.tree import KeyPath, Node, Plain, Section
 
 
 def validate(tree: Section) -> tuple[Recipe, list[Problem]]:
@@ -27,12 +30,12 @@ def validate(tree: Section) -> tuple[Recipe, list[Problem]]:
     nodes = dict(walk(tree))
     refused = {path for path, node in nodes.items() if isinstance(node, Refused)}
     wrong = [path for path in _schema_errors(plain(tree)) if path not in refused]
-    problems = [schema_problem(path, tree) for path in wrong]
+    problems = [schema_problem(path, nodes, tree.place.file) for path in wrong]
     bad = refused.union(wrong)
     # Rules are asked about the good keys even if others are bad, so that one run shows everything.
     recipe = Recipe.model_validate(_with_required(plain(without(tree, bad))) if bad else plain(tree))
     found = rules.violations(recipe, nodes.keys(), bad)
-    return recipe, problems + [_rule_problem(violation, tree) for violation in found]
+    return recipe, problems + [_rule_problem(violation, nodes, tree.place.file) for violation in found]
 
 
 def _schema_errors(values: dict[str, Plain]) -> list[KeyPath]:
@@ -54,8 +57,12 @@ def _with_required(values: dict[str, Plain]) -> dict[str, Plain]:
     }
 
 
-def _rule_problem(violation: Violation, tree: Section) -> Problem:
-    place = nearest_place(violation.path, dict(walk(tree))) or tree.place
+def _rule_problem(violation: Violation, nodes: Mapping[KeyPath, Node], file: Path) -> Problem:
+    place = nearest_place(violation.path, nodes)
     return Problem(
-        file=place.file, line=place.line, key=dotted(violation.path), message=violation.message, hint=violation.hint
+        file=file if place is None else place.file,
+        line=None if place is None else place.line,
+        key=dotted(violation.path),
+        message=violation.message,
+        hint=violation.hint,
     )

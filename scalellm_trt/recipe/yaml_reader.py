@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from scalellm_trt.recipe.tree import KeyPath, Node
 
 MAX_DEPTH = 8
-# Control characters, and halves of surrogate pairs, which cannot be printed or stored. They come in by escapes.
-_ODD_CHARACTER = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+# Control characters, Unicode's line breaks, and halves of surrogate pairs, which cannot be printed or stored.
+_ODD_CHARACTER = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 EXTENDS_HINT = "Write the values out, or share them between recipes with `extends`."
 
 
@@ -109,7 +109,7 @@ def _syntax_problem(error: yaml.YAMLError, text: str, file: Path) -> Problem:
 
 def _no_mapping(root: yaml.Node | None, file: Path) -> Problem:
     hint = "A recipe is `key: value` lines: name, model, hardware, …; recipes/cpu.yaml is an example."
-    if root is None:
+    if root is None or root.value == "":
         return Problem(file=file, message="is empty", hint=hint)
     found = "a list" if isinstance(root, yaml.SequenceNode) else "a single value"
     return Problem(file=file, line=root.start_mark.line + 1, message=f"holds {found} instead of keys", hint=hint)

@@ -1,0 +1,31 @@
+#!/usr/bin/env python3
+"""Write every file that is generated from code; a test fails when one is out of date."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from scalellm_trt.recipe.json_schema import json_schema_text
+from scalellm_trt.recipe.reference import recipe_reference
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+ROOT = Path(__file__).resolve().parent.parent
+GENERATED: dict[str, Callable[[], str]] = {
+    "docs/reference/recipe.md": recipe_reference,
+    "scalellm_trt/data/recipe.schema.json": json_schema_text,
+}
+
+
+def main() -> None:
+    for name, make in GENERATED.items():
+        path = ROOT / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(make(), encoding="utf-8")
+        print(name)
+
+
+if __name__ == "__main__":
+    main()
