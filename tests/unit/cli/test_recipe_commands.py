@@ -106,6 +106,6 @@ def test_validate_refuses_two_recipes_of_one_name_but_not_one_recipe_given_twice
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     Path("recipes/three.yaml").write_text(GOOD.format(name="one"))
-    assert run(["validate", "recipes/one.yaml", "./recipes/one.yaml"]) == 0
+    assert run(["validate", "recipes/one.yaml", "recipes/base/../one.yaml"]) == 0
     assert run(["validate", "recipes/one.yaml", "recipes/three.yaml"]) == 2
     assert capsys.readouterr().err.startswith("recipes/three.yaml:1: name: 'one' is also the name of recipes/one.yaml")
