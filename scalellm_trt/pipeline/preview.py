@@ -15,7 +15,7 @@ from scalellm_trt.pipeline.build import reasons_to_publish, stage_inputs
 from scalellm_trt.pipeline.steps import STEPS, Step, Workspace
 
 if TYPE_CHECKING:
-    from scalellm_trt.artefacts.manifest import Manifest, Scalar, StageName
+    from scalellm_trt.artefacts.manifest import Manifest, Scalar
     from scalellm_trt.model_spec import ModelSpec
     from scalellm_trt.plan import Plan
     from scalellm_trt.recipe import LoadedRecipe

@@ -63,7 +63,7 @@ def test_a_lost_file_is_noticed(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"schema": 1}', '{"schema": 99}', '{"schema": 1, "files": 3}'])
 def test_a_broken_manifest_is_an_artefact_error(tmp_path: Path, text: str) -> None:
     (tmp_path / manifest.MANIFEST_NAME).write_text(text)
-    with pytest.raises(ArtefactError, match="manifest.json"):
+    with pytest.raises(ArtefactError, match=r"manifest\.json"):
         manifest.read(tmp_path)
 
 

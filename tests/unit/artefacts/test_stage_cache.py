@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,8 +15,6 @@ from scalellm_trt.artefacts.stage_cache import StageCache
 from scalellm_trt.errors import StageError
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from scalellm_trt.artefacts.stage_cache import StageResult
 
 INPUTS = {"limits.max_num_tokens": 4096}
@@ -117,7 +116,7 @@ def test_a_killed_build_is_resumed(tmp_path: Path) -> None:
         "    os.kill(os.getpid(), 9)\n"
         f"StageCache(pathlib.Path({str(tmp_path)!r})).find_or_make('r', 'compile', {INPUTS!r}, make)\n"
     )
-    child = subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": os.getcwd()}, check=False)
+    child = subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": str(Path.cwd())}, check=False)
     assert child.returncode == -signal.SIGKILL
     result = _build(tmp_path)
     assert result.ran
