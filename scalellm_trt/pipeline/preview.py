@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scalellm_trt import detect, facts, model_source, model_spec, recipe
@@ -15,6 +14,8 @@ from scalellm_trt.pipeline.build import reasons_to_publish, stage_inputs
 from scalellm_trt.pipeline.steps import STEPS, Step, Workspace
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from scalellm_trt.artefacts.manifest import Manifest, Scalar
     from scalellm_trt.model_spec import ModelSpec
     from scalellm_trt.plan import Plan

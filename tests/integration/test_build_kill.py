@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import random
 import signal
@@ -51,7 +52,7 @@ def test_killed_builds_leave_the_old_or_the_new_service(tmp_path: Path) -> None:
     subprocess.run(workspace.command("build", str(_recipe(tmp_path, *versions[0]))), check=True, cwd=ROOT)
     full_s = time.monotonic() - started
     num_killed = 0
-    for old, new in zip(versions, versions[1:], strict=False):
+    for old, new in itertools.pairwise(versions):
         recipe = _recipe(tmp_path, *new)
         child = subprocess.Popen(workspace.command("build", str(recipe)), cwd=ROOT)
         time.sleep(chance.uniform(0, full_s))
