@@ -1,0 +1,1 @@
+"""Where a model comes from: a recipe's `model.source` in, a local directory in Hugging Face layout out."""
