@@ -86,9 +86,9 @@ def read(file: GgufFile) -> GgufModel:
     family = _FAMILIES.get(name)
     if family is None:
         hint = f"Supported: {', '.join(_FAMILIES)} (Mistral files are llama)."
-        raise file.unsupported(f"holds a model of the architecture {name!r}", hint)
+        file.refuse(f"holds a model of the architecture {name!r}", hint)
     if file.get(f"{name}.expert_count", int, 0) > 0:
-        raise file.unsupported("holds a mixture of experts", "Supported: dense models.")
+        file.refuse("holds a mixture of experts", "Supported: dense models.")
     hidden_size, num_heads = (
         _positive(file, f"{name}.embedding_length"),
         _positive(file, f"{name}.attention.head_count"),
@@ -98,7 +98,7 @@ def read(file: GgufFile) -> GgufModel:
     _refuse_odd_heads(file, name, num_heads, num_kv_heads, head_dim)
     rope_theta = file.get(f"{name}.rope.freq_base", float, _DEFAULT_ROPE_BASE)
     if _EMBEDDING_TENSOR not in file.tensors:
-        raise file.damaged(f"tensor {_EMBEDDING_TENSOR} is missing")
+        file.fail(f"tensor {_EMBEDDING_TENSOR} is missing")
     return GgufModel(
         family=family,
         num_layers=_positive(file, f"{name}.block_count"),
@@ -164,19 +164,17 @@ def token_ids(file: GgufFile) -> dict[str, int | list[int]]:
 def _positive(file: GgufFile, key: str) -> int:
     value = file.require(key, int)
     if value <= 0:
-        raise file.damaged(f"metadata {key} is {value}")
+        file.fail(f"metadata {key} is {value}")
     return value
 
 
 def _refuse_odd_heads(file: GgufFile, name: str, num_heads: int, num_kv_heads: int, head_dim: int) -> None:
     if num_kv_heads <= 0 or num_heads % num_kv_heads or head_dim <= 0 or head_dim % 2:
-        raise file.damaged(
-            f"{num_heads} heads, {num_kv_heads} KV heads and a head size of {head_dim} do not go together"
-        )
+        file.fail(f"{num_heads} heads, {num_kv_heads} KV heads and a head size of {head_dim} do not go together")
     for key in ("attention.value_length", "rope.dimension_count"):
         found = file.get(f"{name}.{key}", int, head_dim)
         if found != head_dim:
-            raise file.unsupported(f"has {name}.{key} {found}, unlike the head size {head_dim}")
+            file.refuse(f"has {name}.{key} {found}, unlike the head size {head_dim}")
 
 
 def _dtype(file: GgufFile) -> Dtype:
@@ -195,12 +193,12 @@ def _rope_scaling(file: GgufFile, name: str, rope_theta: float, head_dim: int) -
     if ROPE_FACTORS_TENSOR in file.tensors:
         tensor = file.tensors[ROPE_FACTORS_TENSOR]
         if tensor.type_name != "F32" or tensor.shape != (head_dim // 2,):
-            raise file.unsupported(f"tensor {ROPE_FACTORS_TENSOR} is {tensor.type_name} {tensor.shape}")
+            file.refuse(f"tensor {ROPE_FACTORS_TENSOR} is {tensor.type_name} {tensor.shape}")
         return _llama3_scaling(file, file.raw_rows(tensor).view(np.float32)[0], rope_theta, head_dim)
     if kind == "linear":
         return {"rope_type": "linear", "factor": _shortest(file.require(f"{name}.rope.scaling.factor", float))}
     if kind != "none":
-        raise file.unsupported(f"stretches rotary embeddings by {kind!r}", "Supported: none, linear, llama3.")
+        file.refuse(f"stretches rotary embeddings by {kind!r}", "Supported: none, linear, llama3.")
     # Older converters wrote the factor alone; it meant linear scaling.
     scale = file.get(f"{name}.rope.scale_linear", float, 1.0)
     return None if scale == 1.0 else {"rope_type": "linear", "factor": _shortest(scale)}
@@ -218,7 +216,7 @@ def _llama3_scaling(
     largest = float(factors.max())
     if not np.allclose(factors, llama3_factors(largest, rope_theta, head_dim), rtol=1e-4):
         hint = "Supported: the rule of Llama 3.1 to 3.3 (low_freq_factor 1, high_freq_factor 4, 8192 tokens)."
-        raise file.unsupported(f"tensor {ROPE_FACTORS_TENSOR} follows no known rule", hint)
+        file.refuse(f"tensor {ROPE_FACTORS_TENSOR} follows no known rule", hint)
     return {
         "rope_type": "llama3",
         "factor": _shortest(largest),

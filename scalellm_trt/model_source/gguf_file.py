@@ -19,6 +19,7 @@ from scalellm_trt.model_source.source import SOURCE_KEY
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
+    from typing import NoReturn
 
     import numpy.typing as npt
 
@@ -77,8 +78,8 @@ class GgufFile:
         self.path = path
         try:
             self._bytes: npt.NDArray[np.uint8] = np.memmap(path, dtype=np.uint8, mode="r")
-        except ValueError as error:  # mmap refuses an empty file
-            raise self.damaged("is empty") from error
+        except ValueError:  # mmap refuses an empty file
+            self.fail("is empty")
         cursor = _Cursor(self._bytes)
         try:
             num_tensors, num_values = self._read_start(cursor)
@@ -86,7 +87,7 @@ class GgufFile:
             self._refuse_part()
             self.tensors: Mapping[str, GgufTensor] = self._read_tensors(cursor, num_tensors)
         except (struct.error, ValueError, OverflowError) as error:
-            raise self.damaged(str(error)) from error
+            self.fail(str(error))
 
     def raw_rows(self, tensor: GgufTensor) -> npt.NDArray[np.uint8]:
         """Return the tensor's bytes, (num_rows, row_bytes) uint8, as a view of the file."""
@@ -113,8 +114,8 @@ class GgufFile:
         # type() and not isinstance(): a bool is an int, but never a count.
         if type(value) is not kind:
             found = "is missing" if value is None else f"is {type(value).__name__}, not {kind.__name__}"
-            raise self.damaged(f"metadata {key} {found}")
-        return value  # type: ignore[return-value]  # mypy does not narrow by `type(…) is`
+            self.fail(f"metadata {key} {found}")
+        return value
 
     def strings(self, key: str) -> list[str]:
         """Return an array of strings; empty where the key is missing.
@@ -124,7 +125,7 @@ class GgufFile:
         """
         values = self.metadata.get(key, [])
         if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
-            raise self.damaged(f"metadata {key} is no array of strings")
+            self.fail(f"metadata {key} is no array of strings")
         return [str(value) for value in values]
 
     def numbers(self, key: str) -> list[float]:
@@ -135,47 +136,48 @@ class GgufFile:
         """
         values = self.metadata.get(key, [])
         if not isinstance(values, list) or any(isinstance(value, str) for value in values):
-            raise self.damaged(f"metadata {key} is no array of numbers")
+            self.fail(f"metadata {key} is no array of numbers")
         return [float(value) for value in values]
 
-    def unsupported(self, message: str, hint: str | None = None) -> UnsupportedError:
-        """Return the error that says that this file asks for what we cannot do."""
-        return UnsupportedError([Problem(key=SOURCE_KEY, file=self.path, message=message, hint=hint)])
+    def refuse(self, message: str, hint: str | None = None) -> NoReturn:
+        """Say that this file asks for what we cannot do, as an UnsupportedError."""
+        raise UnsupportedError([Problem(key=SOURCE_KEY, file=self.path, message=message, hint=hint)])
 
-    def damaged(self, message: str) -> ArtefactError:
-        """Return the error that says that this file contradicts itself or lacks what it must have."""
-        return ArtefactError(f"{self.path}: no whole GGUF file: {message}", hint="Download or convert it again.")
+    def fail(self, message: str) -> NoReturn:
+        """Say that this file contradicts itself or lacks what it must have, as an ArtefactError."""
+        message = f"{self.path}: no whole GGUF file: {message}"
+        raise ArtefactError(message, hint="Download or convert it again.")
 
     def _read_start(self, cursor: _Cursor) -> tuple[int, int]:
         magic = self._bytes[:4].tobytes()
         if magic != b"GGUF":
-            raise ValueError(f"it begins with {magic!r}")
+            self.fail(f"it begins with {magic!r}")
         cursor.position = 4
         version = cursor.scalar("<I")
         if version not in _VERSIONS:
             allowed = " and ".join(map(str, _VERSIONS))
             hint = f"Readable: little-endian versions {allowed}. Convert the model again with a current llama.cpp."
-            raise self.unsupported(f"is GGUF version {version}", hint)
+            self.refuse(f"is GGUF version {version}", hint)
         return int(cursor.scalar("<Q")), int(cursor.scalar("<Q"))
 
     def _refuse_part(self) -> None:
         num_parts = self.metadata.get("split.count", 0)
         if isinstance(num_parts, int) and num_parts > 1:
             hint = "Join them with llama.cpp's `llama-gguf-split --merge`."
-            raise self.unsupported(f"is one of {num_parts} parts of a model", hint)
+            self.refuse(f"is one of {num_parts} parts of a model", hint)
 
     def _read_tensors(self, cursor: _Cursor, num_tensors: int) -> dict[str, GgufTensor]:
         entries = []
         for _ in range(num_tensors):
             name, num_dimensions = cursor.string(), int(cursor.scalar("<I"))
             if not 1 <= num_dimensions <= _MAX_DIMENSIONS:
-                raise ValueError(f"tensor {name} has {num_dimensions} dimensions")
+                self.fail(f"tensor {name} has {num_dimensions} dimensions")
             # ggml writes the innermost dimension first.
             shape = tuple(int(cursor.scalar("<Q")) for _ in range(num_dimensions))[::-1]
             entries.append((name, shape, int(cursor.scalar("<I")), int(cursor.scalar("<Q"))))
         alignment = self.get("general.alignment", int, _DEFAULT_ALIGNMENT)
         if alignment <= 0:
-            raise ValueError(f"its alignment is {alignment}")
+            self.fail(f"its alignment is {alignment}")
         start = -(-cursor.position // alignment) * alignment
         return {name: self._tensor(name, shape, type_id, start + offset) for name, shape, type_id, offset in entries}
 
@@ -187,11 +189,11 @@ class GgufFile:
             raise ToolchainError(message, hint='Install it: pip install "scalellm-trt[cpu]".') from error
         try:
             ggml_type = GGMLQuantizationType(type_id)
-        except ValueError as error:
-            raise self.unsupported(f"tensor {name} has the unknown type {type_id}") from error
+        except ValueError:
+            self.refuse(f"tensor {name} has the unknown type {type_id}")
         block_size, block_bytes = GGML_QUANT_SIZES[ggml_type]
         if shape[-1] % block_size:
-            raise ValueError(f"tensor {name} has rows of {shape[-1]}, no multiple of {ggml_type.name}'s {block_size}")
+            self.fail(f"tensor {name} has rows of {shape[-1]}, no multiple of {ggml_type.name}'s {block_size}")
         tensor = GgufTensor(
             name=name,
             shape=shape,
@@ -200,7 +202,7 @@ class GgufFile:
             row_bytes=shape[-1] // block_size * block_bytes,
         )
         if offset + tensor.num_rows * tensor.row_bytes > len(self._bytes):
-            raise ValueError(f"tensor {name} ends after the file's {len(self._bytes)} bytes")
+            self.fail(f"tensor {name} ends after the file's {len(self._bytes)} bytes")
         return tensor
 
 
@@ -208,7 +210,7 @@ class _Cursor:
     """A position in the header that moves on with each read; `struct.error` and ValueError mean a damaged file."""
 
     def __init__(self, data: npt.NDArray[np.uint8]) -> None:
-        self.data = memoryview(data)
+        self.data = data.data
         self.position = 0
 
     def scalar(self, code: str) -> int | float | bool:
@@ -228,7 +230,8 @@ class _Cursor:
         if kind == _STRING:
             return self.string()
         if kind not in _SCALARS:
-            raise ValueError(f"a metadata value has the unknown type {kind}")
+            message = f"a metadata value has the unknown type {kind}"
+            raise ValueError(message)
         return self.scalar(_SCALARS[kind])
 
     def _array(self) -> list[Scalar]:
@@ -236,7 +239,8 @@ class _Cursor:
         if kind == _STRING:
             return [self.string() for _ in range(length)]
         if kind not in _SCALARS:
-            raise ValueError(f"a metadata array has elements of the unknown type {kind}")
+            message = f"a metadata array has elements of the unknown type {kind}"
+            raise ValueError(message)
         dtype = np.dtype(_SCALARS[kind])
         values: list[Scalar] = np.frombuffer(self._take(length * dtype.itemsize), dtype=dtype).tolist()
         return values

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scalellm_trt.artefacts import digest
+from scalellm_trt.errors import ArtefactError, ScaleLLMError
 from scalellm_trt.model_source import gguf_config, gguf_tokenizer, gguf_weights, layout
 from scalellm_trt.model_source.gguf_file import GgufFile
 
@@ -36,7 +37,7 @@ def find_or_import(file: Path, sha256: str, store: Store, progress: Callable[[st
     """Return the directory that holds the model of `file`, whose SHA-256 is `sha256`; import it where there is none.
 
     Raises:
-        ArtefactError: the file is damaged.
+        ArtefactError: the file is damaged, or what was imported from it earlier.
         UnsupportedError: it holds a model outside the Llama family, or in a format that cannot be read.
         ToolchainError: the `gguf` package is not installed.
     """
@@ -44,7 +45,13 @@ def find_or_import(file: Path, sha256: str, store: Store, progress: Callable[[st
     def make(directory: Path) -> None:
         import_file(file, directory, lambda share: progress(f"importing {file.name}", share))
 
-    return store.find_or_make(store.root / "imported" / f"{sha256}-{importer_version()}", make)
+    directory = store.find_or_make(store.root / "imported" / f"{sha256}-{importer_version()}", make)
+    try:
+        layout.check_directory(directory, str(directory))
+    except ScaleLLMError as error:
+        message = f"{directory}: was changed after it was imported: {error.message}"
+        raise ArtefactError(message, hint="Remove it, then build again.") from error
+    return directory
 
 
 def import_file(
@@ -69,7 +76,7 @@ def import_file(
     model = gguf_config.read(file)
     vocabulary = gguf_tokenizer.read(file)
     if len(vocabulary.tokens) > model.vocab_size:
-        raise file.damaged(f"it has {len(vocabulary.tokens)} tokens for {model.vocab_size} rows of the embedding")
+        file.fail(f"it has {len(vocabulary.tokens)} tokens for {model.vocab_size} rows of the embedding")
     tokenizer = gguf_tokenizer.build(file, vocabulary)
     _write_json(directory / layout.CONFIG_FILE, gguf_config.config(file, model))
     _write_json(directory / "generation_config.json", gguf_config.generation_config(file))

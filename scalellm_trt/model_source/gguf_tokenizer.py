@@ -65,15 +65,15 @@ def read(file: GgufFile) -> Vocabulary:
     """
     kind = file.require("tokenizer.ggml.model", str)
     if kind not in ("gpt2", "llama"):
-        raise file.unsupported(f"has a tokenizer of the kind {kind!r}", "Supported: gpt2 (byte-level BPE), llama.")
+        file.refuse(f"has a tokenizer of the kind {kind!r}", "Supported: gpt2 (byte-level BPE), llama.")
     tokens = file.strings("tokenizer.ggml.tokens")
     if not tokens:
-        raise file.damaged("it has no vocabulary")
+        file.fail("it has no vocabulary")
     types = [_token_type(number) for number in file.numbers("tokenizer.ggml.token_type")]
     scores = file.numbers("tokenizer.ggml.scores")
     types = types or [TokenType.NORMAL] * len(tokens)
     if len(types) != len(tokens) or (kind == "llama" and len(scores) != len(tokens)):
-        raise file.damaged(f"its {len(tokens)} tokens have {len(types)} types and {len(scores)} scores")
+        file.fail(f"its {len(tokens)} tokens have {len(types)} types and {len(scores)} scores")
     ids: dict[str, int] = {}
     for number, token in enumerate(tokens):
         ids.setdefault(token, number)
@@ -99,7 +99,7 @@ def pre_rule(file: GgufFile) -> pretokenizers.PreRule:
     """
     name = file.get("tokenizer.ggml.pre", str, "default")
     if name not in PRE_RULES:
-        raise file.unsupported(f"cuts words by the rule {name!r}", f"Known rules: {', '.join(sorted(PRE_RULES))}.")
+        file.refuse(f"cuts words by the rule {name!r}", f"Known rules: {', '.join(sorted(PRE_RULES))}.")
     return PRE_RULES[name]
 
 
@@ -164,7 +164,7 @@ def _special(file: GgufFile, num_tokens: int) -> dict[str, int]:
     }
     for role, number in found.items():
         if not 0 <= number < num_tokens:
-            raise file.damaged(f"its {role} token {number} is none of its {num_tokens} tokens")
+            file.fail(f"its {role} token {number} is none of its {num_tokens} tokens")
     return found
 
 
@@ -174,10 +174,10 @@ def _byte_level(file: GgufFile, vocabulary: Vocabulary) -> Tokenizer:
     rule = pre_rule(file)
     merges = [_split_merge(merge) for merge in file.strings("tokenizer.ggml.merges")]
     if not merges:
-        raise file.damaged("its byte-level vocabulary has no merges")
+        file.fail("its byte-level vocabulary has no merges")
     for left, right in merges:
         if left not in vocabulary.ids or right not in vocabulary.ids or left + right not in vocabulary.ids:
-            raise file.damaged(f"it merges {left!r} and {right!r}, which are not all tokens")
+            file.fail(f"it merges {left!r} and {right!r}, which are not all tokens")
     tokenizer = Tokenizer(models.BPE(vocab=vocabulary.ids, merges=merges, ignore_merges=rule.takes_whole_words))
     if rule.normalizes_nfc:
         tokenizer.normalizer = normalizers.NFC()

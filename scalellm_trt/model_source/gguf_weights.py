@@ -51,14 +51,14 @@ def plan(file: GgufFile, model: GgufModel) -> list[WeightPlan]:
     unknown = sorted(set(file.tensors) - expected - {ROPE_FACTORS_TENSOR})
     if unknown:
         message = f"holds {len(unknown)} tensors that a plain {model.family.architecture} does not have: "
-        raise file.unsupported(message + ", ".join(unknown[:5]))
+        file.refuse(message + ", ".join(unknown[:5]))
     missing = sorted(expected - set(file.tensors))
     if missing:
-        raise file.damaged(f"{len(missing)} tensors are missing: {', '.join(missing[:5])}")
+        file.fail(f"{len(missing)} tensors are missing: {', '.join(missing[:5])}")
     for item in plans:
         found = file.tensors[item.gguf_name]
         if found.shape != item.entry.shape:
-            raise file.damaged(f"tensor {found.name} has the shape {found.shape}, the model's is {item.entry.shape}")
+            file.fail(f"tensor {found.name} has the shape {found.shape}, the model's is {item.entry.shape}")
     _refuse_undequantizable(file)
     return plans
 
@@ -142,9 +142,9 @@ def _refuse_undequantizable(file: GgufFile) -> None:
         try:
             # Each type either can be dequantized or not, whatever the data: one row tells before anything is written.
             quants.dequantize(file.raw_rows(tensor)[:1], _ggml_type(tensor))
-        except NotImplementedError as error:
+        except NotImplementedError:
             hint = "Take the model in a common type: Q4_K, Q6_K, Q8_0, F16, BF16."
-            raise file.unsupported(f"tensor {tensor.name} has the type {tensor.type_name}", hint) from error
+            file.refuse(f"tensor {tensor.name} has the type {tensor.type_name}", hint)
 
 
 def _chunks(file: GgufFile, item: WeightPlan, chunk_elements: int) -> Iterator[npt.NDArray[np.generic]]:
@@ -160,7 +160,7 @@ def _chunks(file: GgufFile, item: WeightPlan, chunk_elements: int) -> Iterator[n
         values: npt.NDArray[np.float32] = quants.dequantize(raw, _ggml_type(tensor))
         narrowed = _narrow(values, item.entry.dtype)
         if narrowed is None:
-            raise file.unsupported(f"tensor {tensor.name} holds values that {item.entry.dtype} cannot")
+            file.refuse(f"tensor {tensor.name} holds values that {item.entry.dtype} cannot")
         yield narrowed
 
 

@@ -128,7 +128,7 @@ def _check_safetensors(path: Path) -> None:
         try:
             (length,) = struct.unpack_from("<Q", start)
             if length > min(size, _MAX_HEADER_BYTES):
-                raise ValueError("its header is longer than the file")  # noqa: TRY301 - one message for all damage
+                raise ValueError("its header is longer than the file")
             stream.seek(8)
             header = json.loads(stream.read(length))
             end = max((entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"), default=0)
