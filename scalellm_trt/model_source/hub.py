@@ -76,7 +76,7 @@ def _ask(source: HubSource) -> tuple[str, Mapping[str, int]]:
     """Return the commit that the revision means now, and the size in bytes of each of its files at the top."""
     from huggingface_hub import HfApi
 
-    with _errors_of_the_hub(source):
+    with errors_of_the_hub(source):
         api = HfApi(endpoint=_endpoint(), token=_token())
         info = api.model_info(source.repository, revision=source.revision, files_metadata=True)
     sizes = {file.rfilename: file.size or 0 for file in info.siblings or [] if "/" not in file.rfilename}
@@ -110,7 +110,7 @@ def _download_file(source: HubSource, commit: str, name: str) -> Path:
     from huggingface_hub.utils.tqdm import disable_progress_bars
 
     disable_progress_bars()  # `progress` tells; two bars would overwrite each other
-    with _errors_of_the_hub(source):
+    with errors_of_the_hub(source):
         path = hf_hub_download(
             source.repository, name, revision=commit, cache_dir=_cache_dir(), endpoint=_endpoint(), token=_token()
         )
@@ -158,11 +158,15 @@ def _remembered(source: HubSource, store: Store) -> Snapshot | None:
 
 
 @contextmanager
-def _errors_of_the_hub(source: HubSource) -> Iterator[None]:
+def errors_of_the_hub(source: HubSource) -> Iterator[None]:
     """Turn what the client raises into our errors.
 
     Which classes it raises for a broken connection depends on its version (requests, httpx, …), so whatever is not
     known as the caller's mistake counts as the hub being out of reach.
+
+    Raises:
+        RecipeError, HubUnreachableError: as `find_or_download`.
+        OSError: this machine's disk is full or cannot be written.
     """
     from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError, RevisionNotFoundError
 
@@ -184,7 +188,7 @@ def _errors_of_the_hub(source: HubSource) -> Iterator[None]:
         if isinstance(error, OSError) and error.errno in _DISK_ERRORS:
             raise
         message = f"{SOURCE_KEY}: {place} cannot be reached: {_first_line(error)}"
-        hint = "Check the network, HF_ENDPOINT and proxy settings, then build again: it goes on where it stopped."
+        hint = "Check the network, HF_ENDPOINT and proxy settings, then build again: finished files are kept."
         raise HubUnreachableError(message, hint=hint) from error
 
 

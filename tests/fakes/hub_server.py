@@ -86,16 +86,14 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self._answer(has_body=True)
 
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class names it
+    def log_message(self, format: str, *args: object) -> None:
         """Keep the test's output clean."""
 
     def _answer(self, *, has_body: bool) -> None:
         hub, path = self.server.hub, unquote(urlsplit(self.path).path)
         authorization = self.headers.get("Authorization")
         hub.seen.append(
-            SeenRequest(
-                method=self.command, path=path, range=self.headers.get("Range"), authorization=authorization
-            )
+            SeenRequest(method=self.command, path=path, range=self.headers.get("Range"), authorization=authorization)
         )
         if hub.status != 200:
             return self._send(hub.status, b"", {}, has_body=has_body)
