@@ -22,8 +22,9 @@ WeightBits = Literal[8, 4]
 # Added before truncation, it rounds halves away from zero: 0.5 + 0.49999997 is 1.0 in float32, 0.49999997 twice is not.
 # Adding 0.5 would also lift the largest float below each half.
 _ALMOST_HALF: Final = np.nextafter(np.float32(0.5), np.float32(0))
-# Work on pieces that stay in the processor's cache: about 1 MiB of float32.
-_CHUNK_ELEMENTS: Final = 1 << 18
+# Work on pieces that stay in the processor's cache: 0.5 MiB of float32.
+_CHUNK_ELEMENTS: Final = 1 << 17
+_SIGN_AND_VALUE: Final = np.int32(0x8FFFE000 - (1 << 32))
 
 
 def native_quantize(
@@ -44,16 +45,32 @@ def native_quantize(
     values = np.empty((rows, columns), np.int8)
     scales = np.empty(rows, np.float32)
     step = max(1, _CHUNK_ELEMENTS // max(1, columns))
+    scratch = np.empty((2, min(step, rows), columns), np.float32)
     for start in range(0, rows, step):
-        piece = slice(start, start + step)
-        values[piece], scales[piece] = _quantize_rows(weight[piece], 2 ** (bits - 1))
+        piece = slice(start, min(start + step, rows))
+        scaled, halves = scratch[:, : piece.stop - start]
+        _load(weight[piece], scaled)
+        scales[piece] = np.maximum(scaled.max(axis=1), -scaled.min(axis=1)) / np.float32(2 ** (bits - 1))
+        divisors = np.where(scales[piece] > 0, scales[piece], np.float32(1))
+        np.divide(scaled, divisors[:, None], out=scaled)
+        np.copysign(_ALMOST_HALF, scaled, out=halves)
+        np.add(scaled, halves, out=scaled)
+        np.minimum(scaled, np.float32(2 ** (bits - 1) - 1), out=scaled)  # below, the scale itself is the limit
+        np.copyto(values[piece], scaled, casting="unsafe")
     return values, round_to(scales, dtype)
 
 
-def _quantize_rows(weight: FloatArray, levels: int) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-    scaled = weight.astype(np.float32)
-    scales = np.maximum(scaled.max(axis=1), -scaled.min(axis=1)) / np.float32(levels)
-    np.divide(scaled, np.where(scales > 0, scales, np.float32(1))[:, None], out=scaled)
-    np.add(scaled, np.copysign(_ALMOST_HALF, scaled), out=scaled)
-    np.clip(scaled, -levels, levels - 1, out=scaled)
-    return scaled.astype(np.int8), scales
+def _load(weight: FloatArray, out: NDArray[np.float32]) -> None:
+    """Copy finite floats to float32; float16 by integer arithmetic, several times as fast as numpy's own conversion.
+
+    Shifted left by 13 bits, exponent and mantissa of a float16 are those of a float32 that is 2^112 times too small
+    (the exponent biases are 15 and 127); a denormal comes out right too.
+    """
+    if weight.dtype != np.float16:
+        np.copyto(out, weight)
+        return
+    bits = out.view(np.int32)
+    np.copyto(bits, weight.view(np.int16))  # the sign fills the upper half
+    np.left_shift(bits, 13, out=bits)
+    np.bitwise_and(bits, _SIGN_AND_VALUE, out=bits)
+    np.multiply(out, np.float32(2.0**112), out=out)
