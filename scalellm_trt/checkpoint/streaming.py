@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from scalellm_trt.checkpoint.dtypes import CheckpointDtype, RawArray
     from scalellm_trt.checkpoint.layout import SourceTensor
+    from scalellm_trt.checkpoint.tensor_file import TensorFile
     from scalellm_trt.model_spec import ModelSpec
 
     Progress = Callable[[str, float], None]
@@ -81,16 +82,23 @@ def streamed_config(
     )
 
 
-def convert_weights(model_dir: Path, config: CheckpointConfig, out_dir: Path, progress: Progress) -> None:
+def convert_weights(
+    model_dir: Path,
+    config: CheckpointConfig,
+    out_dir: Path,
+    progress: Progress,
+    calibrated: TensorFile | None = None,
+) -> None:
     """Write `config.json`, `rank0.safetensors` and the tokenizer's files into the existing directory `out_dir`.
 
     Anonymous memory stays within some tens of MiB whatever the model's size; on return the weights are on disk.
 
     Args:
         model_dir: a Hugging Face directory.
-        config: from `streamed_config`, with the spec of this very model.
+        config: from `streamed_config` (or of a calibrated format), with the spec of this very model.
         out_dir: an empty directory.
         progress: called with the share of bytes written.
+        calibrated: tensors that calibration made, under the checkpoint's names: taken instead of the model's.
 
     Raises:
         ArtefactError: the model's files are incomplete, damaged, or hold NaN or infinite values.
@@ -108,7 +116,10 @@ def convert_weights(model_dir: Path, config: CheckpointConfig, out_dir: Path, pr
         done = 0
         for name in writer.names():
             progress(f"writing {name}", done / writer.total_bytes)
-            if name in sources:
+            if calibrated is not None and name in calibrated.entries:
+                raw = convert(calibrated.raw(name), calibrated.dtype(name), layouts[name].dtype)
+                writer.write(name, [raw])
+            elif name in sources:
                 writer.write(name, _converted(source, sources[name], target))
             else:
                 writer.write(name, [np.ones(1, np.float32)])  # a KV cache scale
