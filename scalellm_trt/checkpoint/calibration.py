@@ -62,8 +62,8 @@ class CalibrationSamples:
 def load_texts(source: str) -> list[str]:
     """Return the documents of `bundled`, `file:PATH` or `dir:PATH`, in a stable order.
 
-    A `.txt` file is one document; each line of a `.jsonl` file is an object whose `text` is one. A directory is searched
-    with its subdirectories.
+    A `.txt` file is one document; each line of a `.jsonl` file is an object whose `text` is one. A directory is
+    searched with its subdirectories.
 
     Raises:
         RecipeError: the source is of no known form, is missing, cannot be read or holds no text.

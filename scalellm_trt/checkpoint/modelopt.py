@@ -174,7 +174,7 @@ def _export(
         (("collecting statistics", 0, _STATISTICS_COST), ("searching scales", _STATISTICS_COST, _SEARCH_COST))
     )
 
-    def forward_loop(model: Any) -> None:  # noqa: ANN401: torch has no types here
+    def forward_loop(model: Any) -> None:  # noqa: ANN401
         activity, before, cost = next(passes)
         for index, ids in enumerate(samples.token_ids):
             share = (before + cost * index / len(samples.token_ids)) / (_STATISTICS_COST + _SEARCH_COST)

@@ -203,7 +203,8 @@ class TensorFileWriter:
         """
         before = self._written_bytes
         for chunk in chunks:
-            self._write(np.ascontiguousarray(chunk).data.cast("B"))
+            if chunk.size:  # memoryview.cast refuses empty arrays
+                self._write(np.ascontiguousarray(chunk).data.cast("B"))
         if self._written_bytes - before != self._layouts[name].size_bytes:  # our own bug, never the user's
             message = f"{name}: wrote {self._written_bytes - before} bytes, announced {self._layouts[name].size_bytes}"
             raise AssertionError(message)
