@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
@@ -95,80 +96,180 @@ def read(directory: Path) -> ModelSpec:
 def from_hf_config(config: Mapping[str, Any], path: Path | None = None) -> ModelSpec:
     """Turn a parsed Hugging Face config into a `ModelSpec`; `path` is named in errors.
 
+    A sliding attention window shortens `max_position_embeddings` to itself: up to that length every token sees all
+    earlier ones, so the full attention that is compiled computes the same numbers.
+
     Raises:
         UnsupportedError: with every problem of the config at once.
     """
-    problems: list[Problem] = []
-    architecture = (config.get("architectures") or [None])[0]
-    if architecture not in get_args(Architecture):
-        problems.append(
-            Problem(
-                key="architectures",
-                message=f"{architecture!r} is not supported",
-                file=path,
-                hint=f"Supported: {', '.join(get_args(Architecture))}.",
-            )
-        )
-        raise UnsupportedError(problems)
-    for key in ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads"):
-        if not isinstance(config.get(key), int) or config[key] <= 0:
-            message = f"must be a positive integer, found {config.get(key)!r}"
-            problems.append(Problem(key=key, message=message, file=path))
-    if config.get("hidden_act", "silu") != "silu":
-        message = f"must be silu, found {config['hidden_act']!r}"
-        problems.append(Problem(key="hidden_act", message=message, file=path))
-    if config.get("use_sliding_window"):
-        problems.append(Problem(key="use_sliding_window", message="sliding-window attention is off here", file=path))
-    rope_scaling = _rope_scaling(config, path, problems)
-    if problems:
-        raise UnsupportedError(problems)
-    hidden_size, num_heads = config["hidden_size"], config["num_attention_heads"]
-    num_kv_heads = config.get("num_key_value_heads") or num_heads
-    if num_heads % num_kv_heads:
-        message = f"num_attention_heads ({num_heads}) must be divisible by num_key_value_heads ({num_kv_heads})"
-        raise UnsupportedError([Problem(key="num_key_value_heads", message=message, file=path)])
-    rope_theta = config.get("rope_theta") or (config.get("rope_parameters") or {}).get("rope_theta") or 10000.0
-    eos = config.get("eos_token_id")
-    return ModelSpec(
-        architecture=cast("Architecture", architecture),
-        vocab_size=config["vocab_size"],
+    fields = _Fields(config, path)
+    architecture = _architecture(fields)
+    _refuse_variants(fields, architecture)
+    num_heads = fields.positive_int("num_attention_heads")
+    hidden_size = fields.positive_int("hidden_size")
+    spec = ModelSpec(
+        architecture=architecture,
+        vocab_size=fields.positive_int("vocab_size"),
         hidden_size=hidden_size,
-        intermediate_size=config["intermediate_size"],
-        num_layers=config["num_hidden_layers"],
+        intermediate_size=fields.positive_int("intermediate_size"),
+        num_layers=fields.positive_int("num_hidden_layers"),
         num_heads=num_heads,
-        num_kv_heads=num_kv_heads,
-        head_dim=config.get("head_dim") or hidden_size // num_heads,
-        max_position_embeddings=config.get("max_position_embeddings") or 2048,
-        rope_theta=float(rope_theta),
-        rope_scaling=rope_scaling,
-        rms_norm_eps=float(config.get("rms_norm_eps", 1e-6)),
-        tie_word_embeddings=bool(config.get("tie_word_embeddings", False)),
-        attention_bias=architecture == "Qwen2ForCausalLM" or bool(config.get("attention_bias", False)),
+        num_kv_heads=fields.positive_int("num_key_value_heads", num_heads),
+        head_dim=_head_dim(fields, hidden_size, num_heads),
+        max_position_embeddings=_max_position_embeddings(fields, architecture),
+        rope_theta=_rope_theta(fields),
+        rope_scaling=_rope_scaling(fields),
+        rms_norm_eps=fields.positive_float("rms_norm_eps", 1e-6),
+        tie_word_embeddings=fields.boolean("tie_word_embeddings"),
+        attention_bias=architecture == "Qwen2ForCausalLM",
         qk_norm=architecture == "Qwen3ForCausalLM",
-        bos_token_id=config.get("bos_token_id"),
-        eos_token_ids=() if eos is None else tuple(eos) if isinstance(eos, list) else (eos,),
+        bos_token_id=next(iter(fields.token_ids("bos_token_id")), None),
+        eos_token_ids=fields.token_ids("eos_token_id"),
     )
+    if spec.num_heads % spec.num_kv_heads:
+        message = f"{spec.num_kv_heads} does not divide num_attention_heads ({spec.num_heads})"
+        fields.refuse("num_key_value_heads", message)
+    if spec.head_dim % 2:
+        fields.refuse("head_dim", f"must be even for rotary embeddings, found {spec.head_dim}")
+    fields.raise_problems()
+    return spec
 
 
-def _rope_scaling(config: Mapping[str, Any], path: Path | None, problems: list[Problem]) -> RopeScaling | None:
-    """Read `rope_scaling` (transformers 4) or `rope_parameters` (transformers 5); note what is not supported."""
-    raw = config.get("rope_scaling") or config.get("rope_parameters")
-    if not raw:
-        return None
-    kind = raw.get("rope_type") or raw.get("type")
+class _Fields:
+    """A config's values, checked as they are read. A bad one is noted and replaced, so that reading goes on."""
+
+    def __init__(self, values: Mapping[str, Any], path: Path | None, prefix: str = "") -> None:
+        self.values = values
+        self.path = path
+        self.problems: list[Problem] = []
+        self._prefix = prefix
+
+    def refuse(self, key: str, message: str, hint: str | None = None) -> None:
+        """Note a problem of the value under `key`."""
+        self.problems.append(Problem(key=f"{self._prefix}{key}", message=message, file=self.path, hint=hint))
+
+    def raise_problems(self) -> None:
+        """Raise UnsupportedError if anything was noted."""
+        if self.problems:
+            raise UnsupportedError(self.problems)
+
+    def positive_int(self, key: str, default: int | None = None) -> int:
+        """Return an integer above 0; null counts as absent."""
+        value = self.values.get(key)
+        if value is None and default is not None:
+            return default
+        if not isinstance(value, int) or isinstance(value, bool) or value <= 0:
+            self.refuse(key, f"must be a positive integer, found {value!r}")
+            return 1
+        return value
+
+    def positive_float(self, key: str, default: float | None = None) -> float:
+        """Return a finite number above 0; null counts as absent."""
+        value = self.values.get(key)
+        if value is None and default is not None:
+            return default
+        if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 < value < math.inf:
+            self.refuse(key, f"must be a positive number, found {value!r}")
+            return 1.0
+        return float(value)
+
+    def boolean(self, key: str) -> bool:
+        """Return true or false; absent and null are false."""
+        value = self.values.get(key)
+        if value is not None and not isinstance(value, bool):
+            self.refuse(key, f"must be true or false, found {value!r}")
+        return value is True
+
+    def token_ids(self, key: str) -> tuple[int, ...]:
+        """Return the ids under `key`, which holds one, a list or null."""
+        value = self.values.get(key)
+        ids = [] if value is None else value if isinstance(value, list) else [value]
+        if any(not isinstance(item, int) or isinstance(item, bool) or item < 0 for item in ids):
+            self.refuse(key, f"must be a token id or a list of them, found {value!r}")
+            return ()
+        return tuple(ids)
+
+    def section(self, key: str) -> _Fields:
+        """Return the object under `key`; its problems are noted here."""
+        value = self.values.get(key)
+        if value is not None and not isinstance(value, dict):
+            self.refuse(key, f"must be an object, found {value!r}")
+        section = _Fields(value if isinstance(value, dict) else {}, self.path, f"{self._prefix}{key}.")
+        section.problems = self.problems
+        return section
+
+
+def _architecture(fields: _Fields) -> Architecture:
+    """Return the architecture; nothing else of the config means anything without it, so it raises at once."""
+    names = fields.values.get("architectures")
+    name = names[0] if isinstance(names, list) and names else None
+    if name not in get_args(Architecture):
+        supported = ", ".join(get_args(Architecture))
+        fields.refuse("architectures", f"{name!r} is not supported", f"Supported: {supported}.")
+        fields.raise_problems()
+    return cast("Architecture", name)
+
+
+def _refuse_variants(fields: _Fields, architecture: Architecture) -> None:
+    """Note the options that change the arithmetic in a way that the compilers do not know."""
+    activation = fields.values.get("hidden_act", "silu")
+    if activation != "silu":
+        fields.refuse("hidden_act", f"must be silu, found {activation!r}")
+    if architecture != "Qwen2ForCausalLM" and fields.boolean("attention_bias"):
+        hint = "Only Qwen2's bias on q, k and v is known; a bias on the output projection is not."
+        fields.refuse("attention_bias", f"is not supported for {architecture}", hint)
+    if fields.boolean("mlp_bias"):
+        fields.refuse("mlp_bias", "is not supported")
+    if fields.positive_float("partial_rotary_factor", 1.0) != 1.0:
+        fields.refuse("partial_rotary_factor", "must be 1: rotary embeddings cover the whole head")
+    if fields.values.get("quantization_config"):
+        hint = "Take the original 16-bit model; the recipe says how to quantize it."
+        fields.refuse("quantization_config", "the weights are quantized already", hint)
+
+
+def _head_dim(fields: _Fields, hidden_size: int, num_heads: int) -> int:
+    if fields.values.get("head_dim") is None and hidden_size % num_heads:
+        message = f"is absent, and num_attention_heads ({num_heads}) does not divide hidden_size ({hidden_size})"
+        fields.refuse("head_dim", message)
+    return fields.positive_int("head_dim", max(1, hidden_size // num_heads))
+
+
+def _max_position_embeddings(fields: _Fields, architecture: Architecture) -> int:
+    trained = fields.positive_int("max_position_embeddings", 2048)
+    is_qwen = architecture in ("Qwen2ForCausalLM", "Qwen3ForCausalLM")
+    if is_qwen and not fields.boolean("use_sliding_window"):
+        return trained  # the window stands in the config of every Qwen model, used or not
+    return min(trained, fields.positive_int("sliding_window", trained))
+
+
+def _rope_section(fields: _Fields) -> _Fields:
+    """Return `rope_parameters` (transformers 5) where it is, else `rope_scaling` (transformers 4)."""
+    return fields.section("rope_parameters" if fields.values.get("rope_parameters") else "rope_scaling")
+
+
+def _rope_theta(fields: _Fields) -> float:
+    source = fields if fields.values.get("rope_theta") is not None else _rope_section(fields)
+    return source.positive_float("rope_theta", 10000.0)
+
+
+def _rope_scaling(fields: _Fields) -> RopeScaling | None:
+    section = _rope_section(fields)
+    kind = section.values.get("rope_type") or section.values.get("type")
     if kind in (None, "default"):
         return None
     if kind not in get_args(RopeScalingType):
-        message = f"rope type {kind!r} is not supported"
         hint = f"Supported: default, {', '.join(get_args(RopeScalingType))}."
-        problems.append(Problem(key="rope_scaling", message=message, file=path, hint=hint))
+        section.refuse("rope_type", f"{kind!r} is not supported", hint)
         return None
     if kind == "linear":
-        return RopeScaling(kind="linear", factor=float(raw["factor"]))
-    return RopeScaling(
+        return RopeScaling(kind="linear", factor=section.positive_float("factor"))
+    scaling = RopeScaling(
         kind="llama3",
-        factor=float(raw["factor"]),
-        low_freq_factor=float(raw["low_freq_factor"]),
-        high_freq_factor=float(raw["high_freq_factor"]),
-        original_max_position_embeddings=int(raw["original_max_position_embeddings"]),
+        factor=section.positive_float("factor"),
+        low_freq_factor=section.positive_float("low_freq_factor"),
+        high_freq_factor=section.positive_float("high_freq_factor"),
+        original_max_position_embeddings=section.positive_int("original_max_position_embeddings"),
     )
+    if scaling.low_freq_factor == scaling.high_freq_factor and not fields.problems:
+        section.refuse("high_freq_factor", "must differ from low_freq_factor")
+    return scaling
