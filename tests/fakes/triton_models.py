@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from scalellm_trt.artefacts.types import TritonModel, TritonTensor
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 TEXT_INPUT = TritonTensor(name="text_input", data_type="TYPE_STRING", dims=(1,))
 TEXT_OUTPUT = TritonTensor(name="text_output", data_type="TYPE_STRING", dims=(1,))

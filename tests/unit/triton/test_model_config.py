@@ -19,7 +19,7 @@ def test_the_text_of_a_model_is_the_golden_text() -> None:
 
 def test_the_order_of_parameters_does_not_change_the_text() -> None:
     model = make_model("echo")
-    turned = dataclasses.replace(model, parameters=dict(reversed(model.parameters.items())))
+    turned = dataclasses.replace(model, parameters=dict(reversed(list(model.parameters.items()))))
     assert model_config.render(turned) == model_config.render(model)
 
 
@@ -30,7 +30,9 @@ def test_the_text_reads_back_as_the_model_through_tritons_schema() -> None:
     config = text_format.Parse(model_config.render(make_model("echo")), model_config_pb2.ModelConfig())
     assert config.model_transaction_policy.decoupled
     assert not config.HasField("dynamic_batching")
-    assert [(group.count, group.kind) for group in config.instance_group] == [(1, model_config_pb2.ModelInstanceGroup.KIND_CPU)]
+    assert [(group.count, group.kind) for group in config.instance_group] == [
+        (1, model_config_pb2.ModelInstanceGroup.KIND_CPU)
+    ]
     assert [(tensor.name, tensor.data_type, list(tensor.dims), tensor.optional) for tensor in config.input] == [
         ("text_input", model_config_pb2.TYPE_STRING, [1], False),
         ("max_tokens", model_config_pb2.TYPE_INT32, [1], True),
@@ -39,7 +41,9 @@ def test_the_text_reads_back_as_the_model_through_tritons_schema() -> None:
     assert config.default_model_filename == "model.py"
 
 
-@pytest.mark.parametrize("value", ['say "hi"', "back\\slash", "two\nlines", "tab\t", "é→中🙂", "\x00\x1f\x7f", "7\x017", "{% for m in x %}"])
+@pytest.mark.parametrize(
+    "value", ['say "hi"', "back\\slash", "two\nlines", "tab\t", "é→中🙂", "\x00\x1f\x7f", "7\x017", "{% for m in x %}"]
+)
 def test_any_parameter_value_survives(value: str) -> None:
     from google.protobuf import text_format
     from tritonclient.grpc import model_config_pb2
