@@ -40,19 +40,20 @@ class ServerBinary:
         origin: where it was found.
         backend_directory: for `--backend-directory`; None leaves the program's own.
         library_dirs: what LD_LIBRARY_PATH needs.
-        python_dirs: what PYTHONPATH needs, for the python backend's stubs.
+        program_dirs: what PATH needs. The python backend's stub is isolated from PYTHONPATH and takes the packages
+            of the `python3` that it finds there: this is how it comes to a virtual environment's.
     """
 
     executable: Path
     origin: Literal["path", "wheel"]
     backend_directory: Path | None = None
     library_dirs: tuple[Path, ...] = ()
-    python_dirs: tuple[Path, ...] = ()
+    program_dirs: tuple[Path, ...] = ()
 
     def environment(self, base: Mapping[str, str]) -> dict[str, str]:
         """Return `base` with what this server needs put in front of what is there."""
         environment = dict(base)
-        for variable, directories in (("LD_LIBRARY_PATH", self.library_dirs), ("PYTHONPATH", self.python_dirs)):
+        for variable, directories in (("LD_LIBRARY_PATH", self.library_dirs), ("PATH", self.program_dirs)):
             if directories:
                 before = environment.get(variable, "")
                 paths = [*(str(directory) for directory in directories), *([before] if before else [])]
@@ -105,7 +106,7 @@ def from_wheel(server_dir: Path, host: Host, cache_dir: Path) -> ServerBinary:
         origin="wheel",
         backend_directory=_backend_directory(links, cache_dir),
         library_dirs=(site_packages / "nvidia_pytriton.libs", *host.libpython_search()),
-        python_dirs=tuple(dict.fromkeys((site_packages, *host.site_packages))),
+        program_dirs=(host.program_dir,),
     )
 
 

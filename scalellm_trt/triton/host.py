@@ -6,6 +6,7 @@ import importlib.metadata
 import importlib.util
 import os
 import platform
+import site
 import sys
 import sysconfig
 from dataclasses import dataclass
@@ -29,8 +30,9 @@ class Host:
         python_version: such as `3.11`.
         libpython_name: file name of the interpreter's shared library.
         libpython_dirs: where that library may be, likeliest first.
-        site_packages: folders that the interpreter imports packages from.
+        program_dir: where the interpreter is, and `python3` beside it.
         numpy_version: None where numpy is not installed.
+        is_numpy_of_user: whether it is in the user's own site-packages, which the python backend does not read.
     """
 
     system: str
@@ -39,8 +41,9 @@ class Host:
     python_version: str
     libpython_name: str
     libpython_dirs: tuple[Path, ...]
-    site_packages: tuple[Path, ...]
+    program_dir: Path
     numpy_version: str | None
+    is_numpy_of_user: bool
 
     @classmethod
     def here(cls) -> Host:
@@ -53,8 +56,9 @@ class Host:
             python_version=version,
             libpython_name=f"libpython{version}.so.1.0",
             libpython_dirs=_library_dirs(),
-            site_packages=_site_packages(),
+            program_dir=Path(sys.executable).parent,
             numpy_version=_version_of("numpy"),
+            is_numpy_of_user=_is_of_user("numpy"),
         )
 
     def check(self) -> None:
@@ -75,6 +79,9 @@ class Host:
         if self.numpy_version is None or int(self.numpy_version.split(".")[0]) > MAX_NUMPY_MAJOR:
             message = f"the embedded tritonserver needs numpy 1.x, found: {self.numpy_version or 'no numpy'}"
             raise ToolchainError(message, hint="Install it: pip install 'numpy<2'")
+        if self.is_numpy_of_user:
+            message = "numpy is in the user's site-packages, which the python backend of tritonserver does not read"
+            raise ToolchainError(message, hint="Install into a virtual environment: scripts/quickstart makes one.")
         self.libpython_search()
 
     def libpython_search(self) -> tuple[Path, ...]:
@@ -116,12 +123,9 @@ def _library_dirs() -> tuple[Path, ...]:
     return tuple(dict.fromkeys(Path(candidate) for candidate in candidates if candidate))
 
 
-def _site_packages() -> tuple[Path, ...]:
-    """Return where this interpreter imports from; numpy's place counts where a venv borrows it from elsewhere."""
-    spec = importlib.util.find_spec("numpy")
-    numpy_dir = [] if spec is None or spec.origin is None else [Path(spec.origin).parent.parent]
-    paths = [Path(sysconfig.get_path("platlib")), Path(sysconfig.get_path("purelib")), *numpy_dir]
-    return tuple(dict.fromkeys(paths))
+def _is_of_user(package: str) -> bool:
+    spec = importlib.util.find_spec(package)
+    return spec is not None and spec.origin is not None and Path(spec.origin).is_relative_to(site.getusersitepackages())
 
 
 def _version_of(package: str) -> str | None:
