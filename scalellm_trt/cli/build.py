@@ -45,7 +45,10 @@ def build(
     from scalellm_trt import pipeline
 
     workspace = pipeline.Workspace(builds_dir=builds, repository_dir=repository)
-    last, forced = pipeline.parse_step(until, "--until"), frozenset(pipeline.parse_step(name, "--force") for name in force or ())
+    last, forced = (
+        pipeline.parse_step(until, "--until"),
+        frozenset(pipeline.parse_step(name, "--force") for name in force or ()),
+    )
     console = Console(stderr=as_json)
     if dry_run:
         _show_preview(pipeline.preview(recipe, workspace=workspace, until=last, force=forced), as_json)
@@ -70,7 +73,9 @@ def _show_summary(console: Console, report: BuildReport, last: Step, repository:
     else:
         console.print(f"{report.name}: nothing changed, 0 stages run", highlight=False)
     if last == "assemble":
-        console.print(f"Serve it: scripts/tritonserver --model-repository {repository}", highlight=False, soft_wrap=True)
+        console.print(
+            f"Serve it: scripts/tritonserver --model-repository {repository}", highlight=False, soft_wrap=True
+        )
 
 
 def _show_preview(steps: list[tuple[Step, list[str]]], as_json: bool) -> None:

@@ -10,7 +10,7 @@ from scalellm_trt.errors import ServerNotReadyError
 from scalellm_trt.triton.client_errors import translate
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Generator, Mapping
 
     import numpy as np
     from numpy.typing import NDArray
@@ -85,7 +85,7 @@ def stream(
     *,
     declared: frozenset[str] = frozenset(REPORT_INPUTS),
     timeout_s: float = CHUNK_TIMEOUT_S,
-) -> Iterator[TextChunk]:
+) -> Generator[TextChunk, None, None]:
     """Yield the answer as the model makes it; closing the iterator cancels the request.
 
     Args:

@@ -149,7 +149,9 @@ class RunningServer:
 
     def kill(self) -> None:
         """End the server and everything that it started, without letting requests end."""
-        process.stop(self._child, grace_s=KILL_GRACE_S)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._child.pid, signal.SIGKILL)
+        self._child.wait()
         process.stop(self._guard)
         watchdog.remove_shared_memory(self._options.shm_prefix)
 

@@ -88,5 +88,7 @@ def test_stop_kills_a_child_that_ignores_sigterm(tmp_path: Path) -> None:
 
 def test_the_environment_given_is_the_whole_environment(tmp_path: Path) -> None:
     log = tmp_path / "x.log"
-    process.run(_python("import os; print('ONLY', sorted(k for k in os.environ if k != 'LC_CTYPE'))"), log=log, env={"A": "1"})
+    process.run(
+        _python("import os; print('ONLY', sorted(k for k in os.environ if k != 'LC_CTYPE'))"), log=log, env={"A": "1"}
+    )
     assert "ONLY ['A']" in log.read_text()
