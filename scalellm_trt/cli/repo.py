@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 if TYPE_CHECKING:
     from scalellm_trt.triton.repository_manifest import ServiceRecord
@@ -45,8 +43,8 @@ def ls(repository: RepositoryOption = DEFAULT_REPOSITORY, as_json: JsonOption = 
         return
     if not records:
         typer.echo(f"{repository}: no services. Build one: scalellm-trt build recipes/cpu.yaml")
-    else:
-        Console().print(_table(repository, records))
+    for record in records:
+        typer.echo(_as_text(record))
     for problem in problems:
         typer.echo(f"problem: {problem}")
 
@@ -89,21 +87,15 @@ def _state_dir(repository: Path, builds: Path) -> Path:
     return repositories.state_dir_for(repository, builds / ".cache" / "repository")
 
 
-def _table(repository: Path, records: tuple[ServiceRecord, ...]) -> Table:
-    table = Table(title=str(repository), title_justify="left")
-    for column in ("service", "models", "recipe", "engine", "published", "rollback to"):
-        table.add_column(column)
-    for record in records:
-        current = record.current
-        table.add_row(
-            record.name,
-            ", ".join(current.models),
-            current.recipe,
-            current.engine_digest[:SHORT_DIGEST_LENGTH],
-            current.created,
-            "" if record.previous is None else record.previous.created,
-        )
-    return table
+def _as_text(record: ServiceRecord) -> str:
+    current = record.current
+    lines = [
+        f"{record.name}: {', '.join(current.models)}",
+        f"  recipe {current.recipe}, engine {current.engine_digest[:SHORT_DIGEST_LENGTH]}, published {current.created}",
+    ]
+    if record.previous is not None:
+        lines.append(f"  rollback: to what was published {record.previous.created}")
+    return "\n".join(lines)
 
 
 def _as_json(record: ServiceRecord) -> dict[str, object]:
