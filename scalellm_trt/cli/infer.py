@@ -1,0 +1,122 @@
+"""`infer`: ask a served text model, and print its answer as it comes."""
+
+from __future__ import annotations
+
+import json
+import time
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from scalellm_trt.errors import ArtefactError, ServerNotReadyError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from scalellm_trt.triton.client import TextChunk
+
+MAX_INT32 = 2**31 - 1
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(infer)
+
+
+def infer(
+    prompt: Annotated[str, typer.Argument(help="What to ask, or what to continue with --raw; - reads stdin.")],
+    model: Annotated[str | None, typer.Option(help="The text model; the only one where this is left out.")] = None,
+    url: Annotated[str, typer.Option(help="gRPC address of the server, host:port.")] = "127.0.0.1:8001",
+    raw: Annotated[bool, typer.Option("--raw", help="Send the prompt as it is, without the chat template.")] = False,
+    system: Annotated[str | None, typer.Option(help="A system message before the prompt.")] = None,
+    max_tokens: Annotated[int, typer.Option(min=1, max=MAX_INT32, help="Most tokens of the answer.")] = 256,
+    temperature: Annotated[float | None, typer.Option(min=0, help="0 is greedy, the model's default.")] = None,
+    top_k: Annotated[int | None, typer.Option(min=0, max=MAX_INT32, help="Sample from this many tokens.")] = None,
+    top_p: Annotated[float | None, typer.Option(min=0, max=1, help="Sample from this probability mass.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, max=2**64 - 1, help="The same seed, the same answer.")] = None,
+    stop: Annotated[list[str] | None, typer.Option(help="End before this text; may be given again.")] = None,
+    repository: Annotated[
+        Path, typer.Option(help="Where the model's chat template is read: the repository that is served.")
+    ] = Path("triton_repo"),
+    wait: Annotated[float, typer.Option(min=0, help="Seconds to wait for the server to become ready.")] = 0.0,
+    timeout: Annotated[float, typer.Option(min=0.1, help="Longest silence of the model, in seconds.")] = 300.0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object when the answer is complete.")] = False,
+) -> None:
+    """Stream a model's answer over gRPC. Ctrl-C cancels the request on the server."""
+    from scalellm_trt.triton import client, served
+
+    served.wait_ready(url, wait)
+    found = served.text_model(url, model)
+    params = client.TextParams(
+        max_tokens=max_tokens,
+        temperature=temperature,
+        top_k=top_k,
+        top_p=top_p,
+        seed=seed,
+        stop_words=tuple(stop or ()),
+    )
+    text = typer.get_text_stream("stdin").read() if prompt == "-" else prompt
+    if not raw:
+        text = _as_chat(repository / found.name, text, system)
+    # Closing cancels: without it an interrupt would leave the request running on the server.
+    with closing(client.stream(url, found.name, text, params, declared=found.inputs, timeout_s=timeout)) as chunks:
+        if as_json:
+            _print_json(found.name, chunks)
+        else:
+            _print_stream(chunks)
+
+
+def _as_chat(model_dir: Path, prompt: str, system: str | None) -> str:
+    """Return the prompt in the chat template of the model at `model_dir`.
+
+    Raises:
+        ArtefactError: there is no template.
+    """
+    from scalellm_trt.triton import chat_template
+
+    messages = [*([] if system is None else [("system", system)]), ("user", prompt)]
+    for directory in sorted(model_dir.glob("1/*/")):
+        template = chat_template.load(directory)
+        if template is not None:
+            return template.render([{"role": role, "content": content} for role, content in messages])
+    message = f"{model_dir}: no chat template for this model"
+    hint = "Send the prompt as it is with --raw, or name the repository that the server serves with --repository."
+    raise ArtefactError(message, hint=hint)
+
+
+def _print_stream(chunks: Iterator[TextChunk]) -> None:
+    ended = True
+    for chunk in chunks:
+        print(chunk.text, end="", flush=True)
+        ended = chunk.text.endswith("\n") if chunk.text else ended
+    if not ended:
+        print(flush=True)
+
+
+def _print_json(model: str, chunks: Iterator[TextChunk]) -> None:
+    started = time.monotonic()
+    first_s: float | None = None
+    taken = []
+    for chunk in chunks:
+        if first_s is None and chunk.text:
+            first_s = time.monotonic() - started
+        taken.append(chunk)
+    if not taken:
+        message = f"{model}: ended without an answer"
+        raise ServerNotReadyError(message, hint="Look at the server's log.")
+    answer = {
+        "model": model,
+        "text": "".join(chunk.text for chunk in taken),
+        "finish_reason": next((chunk.finish_reason for chunk in reversed(taken) if chunk.finish_reason), None),
+        "num_input_tokens": _last([chunk.num_input_tokens for chunk in taken]),
+        "num_output_tokens": _last([chunk.num_output_tokens for chunk in taken]),
+        "ttft_ms": None if first_s is None else round(first_s * 1000, 3),
+        "e2e_latency_ms": round((time.monotonic() - started) * 1000, 3),
+    }
+    print(json.dumps(answer, ensure_ascii=False))
+
+
+def _last(values: list[int | None]) -> int | None:
+    return next((value for value in reversed(values) if value is not None), None)

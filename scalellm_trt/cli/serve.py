@@ -1,0 +1,113 @@
+"""`serve`: run tritonserver over the repository until it is told to stop."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import FrameType
+
+    from scalellm_trt.artefacts.types import Endpoint
+    from scalellm_trt.triton.server import Progress
+
+Port = Annotated[int, typer.Option(min=1, max=65535)]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(serve)
+
+
+def serve(
+    repository: Annotated[Path, typer.Option(help="The model repository.")] = Path("triton_repo"),
+    grpc_port: Port = 8001,
+    http_port: Port = 8000,
+    metrics_port: Port = 8002,
+    address: Annotated[str, typer.Option(help="What to listen on; 0.0.0.0 opens it to the network.")] = "127.0.0.1",
+    timeout: Annotated[float, typer.Option(min=1, help="Seconds to wait until every model is loaded.")] = 600.0,
+    exit_timeout: Annotated[int, typer.Option(min=0, help="Seconds that running requests may take at the end.")] = 30,
+    builds: Annotated[Path, typer.Option(help="Where artefacts, cache and logs are kept.")] = Path("builds"),
+    as_json: Annotated[bool, typer.Option("--json", help="Print the endpoint as JSON once it is ready.")] = False,
+) -> None:
+    """Serve every model of the repository with tritonserver, until Ctrl-C or SIGTERM.
+
+    tritonserver is taken from the PATH, else from the PyPI wheel. Exit code 7 with the reason when it does not come
+    up, or crashes later.
+    """
+    from scalellm_trt.triton import binary, server
+    from scalellm_trt.triton import repository as repositories
+    from scalellm_trt.triton.server_command import ServerOptions, new_shm_prefix
+
+    repositories.recover(repository, repositories.state_dir_for(repository, builds / ".cache" / "repository"))
+    options = ServerOptions(
+        repository=repository,
+        shm_prefix=new_shm_prefix(),
+        address=address,
+        http_port=http_port,
+        grpc_port=grpc_port,
+        metrics_port=metrics_port,
+        exit_timeout_s=exit_timeout,
+    )
+    log = builds / ".cache" / "logs" / f"tritonserver-{grpc_port}.log"
+    with _stop_signals(), server.start(binary.find(), options, log=log) as running:
+        with _progress_line() as progress:
+            endpoint = running.wait_ready(timeout, progress)
+        _announce(endpoint, log, as_json=as_json)
+        # Ctrl-C is how a server is ended: no failure any more once it was ready.
+        try:
+            running.wait()
+        except KeyboardInterrupt:
+            print("stopping: running requests may end, Ctrl-C again ends them now", file=sys.stderr)
+
+
+@contextlib.contextmanager
+def _stop_signals() -> Iterator[None]:
+    """Let SIGTERM and a closed terminal mean what Ctrl-C means, so that the server is always stopped."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def _progress_line() -> Iterator[Progress]:
+    """Show the activity: one line that changes on a terminal, a line for each new activity elsewhere."""
+    console = Console(stderr=True)
+    if console.is_terminal:
+        with console.status("starting tritonserver") as status:
+            yield lambda activity, elapsed_s: status.update(f"tritonserver: {activity} ({elapsed_s:.0f} s)")
+        return
+    shown: list[str] = []
+
+    def show(activity: str, elapsed_s: float) -> None:
+        if activity not in shown:
+            shown.append(activity)
+            console.print(f"tritonserver: {activity} ({elapsed_s:.0f} s)", soft_wrap=True, highlight=False)
+
+    yield show
+
+
+def _announce(endpoint: Endpoint, log: Path, *, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps({**dataclasses.asdict(endpoint), "log": str(log)}), flush=True)
+        return
+    print(f"ready: {', '.join(endpoint.model_names)}")
+    print(f"  gRPC {endpoint.grpc_address}  HTTP {endpoint.http_address}  metrics {endpoint.metrics_address}")
+    print(f"  pid {endpoint.pid}, log {log}")
+    print(f'  try: scalellm-trt infer "Hello" --url {endpoint.grpc_address}    stop: Ctrl-C', flush=True)

@@ -1,0 +1,74 @@
+"""A process of its own that ends a server's process group when the process that started the server is gone.
+
+Run as `python -I -S watchdog.py PARENT GROUP GRACE_S SHM_PREFIX` by the server's parent; standard library only.
+A signal sent by the kernel on the parent's death would reach the server, not the python backend's stubs: these
+notice a dead server only once somebody has reaped it, which in a container without an init never happens.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import sys
+import time
+from pathlib import Path
+
+SHARED_MEMORY = Path("/dev/shm")
+POLL_S = 0.1
+
+
+def remove_shared_memory(prefix: str) -> None:
+    """Remove the shared memory that a killed server could not."""
+    for region in SHARED_MEMORY.glob(f"{prefix}*"):
+        with contextlib.suppress(OSError):
+            region.unlink()
+
+
+def wait_for_end(parent: int) -> None:
+    """Return when `parent`, which must be this process's parent, has ended in whatever way."""
+    try:
+        descriptor = os.pidfd_open(parent)
+    except OSError:  # an old kernel, or it has ended already
+        while os.getppid() == parent:
+            time.sleep(POLL_S)
+        return
+    # It may have ended before the descriptor was opened, and its number be somebody else's now.
+    while os.getppid() == parent:
+        if select.select([descriptor], [], [])[0]:
+            return
+
+
+def end_group(group: int, grace_s: float) -> None:
+    """Ask the leader of a process group to end, then kill whatever is left of the group."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(group, signal.SIGTERM)
+    deadline = time.monotonic() + grace_s
+    while time.monotonic() < deadline and not _has_ended(group):
+        time.sleep(POLL_S)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(group, signal.SIGKILL)
+
+
+def _has_ended(pid: int) -> bool:
+    """Tell whether a process is gone; a zombie, which nobody may ever reap, is."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return True
+    return state.rpartition(")")[2].split()[0] in "ZX"
+
+
+def main(arguments: list[str]) -> None:
+    """Watch until the parent ends, then end the group."""
+    parent, group, grace_s, shm_prefix = int(arguments[0]), int(arguments[1]), float(arguments[2]), arguments[3]
+    # A terminal's Ctrl-C is the parent's to handle.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    wait_for_end(parent)
+    end_group(group, grace_s)
+    remove_shared_memory(shm_prefix)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
