@@ -57,9 +57,12 @@ class Toolchain:
     """Tool versions that belong together.
 
     Attributes:
+        max_world_size: ranks that one copy of a model may be spread over.
         packages: Python distribution → PEP 440 range, needed by every build and by serving.
         quantize_packages: the same, for calibrated formats only.
         stages: build stage, in order → patterns of the plan keys that it depends on.
+        memory: figures of the engine's budgets that no formula gives, by the names that `memory` reads.
+        prefill_flops_per_core: multiply-adds count two; an estimate for a step's duration.
     """
 
     name: str
@@ -67,9 +70,12 @@ class Toolchain:
     is_default: bool
     engine_kind: str
     tokens_per_block: int
+    max_world_size: int
     packages: Mapping[str, str]
     quantize_packages: Mapping[str, str]
     stages: Mapping[str, tuple[str, ...]]
+    memory: Mapping[str, int]
+    prefill_flops_per_core: int
     origin: Origin
 
 
@@ -195,16 +201,19 @@ def parse_hardware(name: str, row: Row) -> Hardware:
 
 def parse_toolchain(name: str, row: Row) -> Toolchain:
     """Turn one row of toolchains.yaml into its type."""
-    stages = _table(row, "stages")
+    stages, memory = _table(row, "stages"), _table(row, "memory")
     return Toolchain(
         name=name,
         backend=_text(row, "backend"),
         is_default=_flag(row, "is_default"),
         engine_kind=_text(row, "engine_kind"),
         tokens_per_block=_int(row, "tokens_per_block"),
+        max_world_size=_int(row, "max_world_size"),
         packages=_text_table(row, "packages"),
         quantize_packages=_text_table(row, "quantize_packages"),
         stages=MappingProxyType({stage: _texts(stages, stage) for stage in stages}),
+        memory=MappingProxyType({figure: _int(memory, figure) for figure in memory}),
+        prefill_flops_per_core=_int(row, "prefill_flops_per_core"),
         origin=_origin(row),
     )
 
@@ -263,7 +272,8 @@ def parse_rows(name: str, raw: object, parse: Callable[[str, Row], T]) -> Mappin
         ScaleLLMError: a row is incomplete, of a wrong type, or without source and date: our own mistake.
     """
     if not isinstance(raw, dict):
-        raise ScaleLLMError(f"data/{name} is not a table of rows")
+        message = f"data/{name} is not a table of rows"
+        raise ScaleLLMError(message)
     rows: dict[str, T] = {}
     for key, row in raw.items():
         try:
@@ -271,16 +281,18 @@ def parse_rows(name: str, raw: object, parse: Callable[[str, Row], T]) -> Mappin
                 raise TypeError("is not a table")
             rows[str(key)] = parse(str(key), row)
         except KeyError as error:
-            raise ScaleLLMError(f"data/{name}: {key}: {error.args[0]} is missing") from error
-        except (TypeError, ValueError) as error:
-            raise ScaleLLMError(f"data/{name}: {key}: {error}") from error
+            message = f"data/{name}: {key}: {error.args[0]} is missing"
+            raise ScaleLLMError(message) from error
+        except TypeError as error:
+            message = f"data/{name}: {key}: {error}"
+            raise ScaleLLMError(message) from error
     return MappingProxyType(rows)
 
 
 def _load(name: str, parse: Callable[[str, Row], T], section: str | None = None) -> Mapping[str, T]:
     import yaml
 
-    text = resources.files("scalellm_trt").joinpath("data", name).read_text(encoding="utf-8")
+    text = (resources.files("scalellm_trt") / "data" / name).read_text(encoding="utf-8")
     raw = yaml.safe_load(text)
     return parse_rows(name, raw if section is None else raw[section], parse)
 
@@ -288,49 +300,53 @@ def _load(name: str, parse: Callable[[str, Row], T], section: str | None = None)
 def _origin(row: Row) -> Origin:
     date = row["date"]
     if not isinstance(date, datetime.date):
-        raise TypeError(f"date must be a date, found {date!r}")
+        raise _wrong("date", "a date", date)
     return Origin(source=_text(row, "source"), date=date, verified=_flag(row, "verified"))
+
+
+def _wrong(key: str, expected: str, found: object) -> TypeError:
+    return TypeError(f"{key} must be {expected}, found {found!r}")
 
 
 def _text(row: Row, key: str) -> str:
     value = row[key]
     if not isinstance(value, str) or not value.strip():
-        raise TypeError(f"{key} must be a text, found {value!r}")
+        raise _wrong(key, "a text", value)
     return value
 
 
 def _int(row: Row, key: str) -> int:
     value = row[key]
     if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-        raise TypeError(f"{key} must be a whole number, found {value!r}")
+        raise _wrong(key, "a whole number", value)
     return value
 
 
 def _flag(row: Row, key: str) -> bool:
     value = row[key]
     if not isinstance(value, bool):
-        raise TypeError(f"{key} must be true or false, found {value!r}")
+        raise _wrong(key, "true or false", value)
     return value
 
 
 def _one_of(row: Row, key: str, allowed: tuple[str, ...]) -> str:
     value = _text(row, key)
     if value not in allowed:
-        raise ValueError(f"{key} must be one of {', '.join(allowed)}, found {value!r}")
+        raise _wrong(key, f"one of {', '.join(allowed)}", value)
     return value
 
 
 def _texts(row: Row, key: str) -> tuple[str, ...]:
     value = row[key]
     if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-        raise TypeError(f"{key} must be a list of texts, found {value!r}")
+        raise _wrong(key, "a list of texts", value)
     return tuple(value)
 
 
 def _table(row: Row, key: str) -> dict[str, object]:
     value = row[key]
     if not isinstance(value, dict):
-        raise TypeError(f"{key} must be a table, found {value!r}")
+        raise _wrong(key, "a table", value)
     return {str(name): item for name, item in value.items()}
 
 

@@ -4,6 +4,7 @@
 digests and the keys that each build stage depends on.
 """
 
+from scalellm_trt.plan.fit import disk_problem
 from scalellm_trt.plan.make import LoadedRecipe, make
 from scalellm_trt.plan.slices import flatten, plan_digest, stage_inputs, stage_names, to_json
 from scalellm_trt.plan.types import (
@@ -23,6 +24,7 @@ __all__ = [
     "QuantizationPlan",
     "ResolvedKvCacheDtype",
     "ServingPlan",
+    "disk_problem",
     "flatten",
     "make",
     "plan_digest",

@@ -81,7 +81,8 @@ def _flatten_into(flat: dict[str, Scalar], prefix: str, value: object) -> None:
     elif value is None or isinstance(value, str | int | float | bool):
         flat[prefix] = value
     else:
-        raise TypeError(f"{prefix} is no scalar: {value!r}")
+        message = f"{prefix} is no scalar: {value!r}"
+        raise TypeError(message)
 
 
 def _jsonable(value: object) -> object:
@@ -89,4 +90,5 @@ def _jsonable(value: object) -> object:
         return str(value)
     if hasattr(value, "model_dump"):
         return value.model_dump()
-    raise TypeError(f"no JSON for {type(value).__name__}")
+    message = f"no JSON for {type(value).__name__}"
+    raise TypeError(message)
