@@ -66,17 +66,8 @@ class Machine:
     libpython: Path | None
     gpus: tuple[Gpu, ...]
 
-    @property
-    def has_16_bit_arithmetic(self) -> bool:
-        """Whether OpenVINO computes in a 16-bit type here, so that 16-bit weights stay 16-bit in memory.
 
-        Its CPU plugin infers in bfloat16 or float16 by default on AVX512_BF16, AVX512_FP16 and AMX, in float32
-        otherwise (OpenVINO documentation, CPU device, "Floating Point Data Types Specifics").
-        """
-        return bool({"avx512_fp16", "avx512_bf16", "amx_bf16", "amx_fp16"} & set(self.isa))
-
-
-def machine(folder: Path, *, root: Path = Path("/")) -> Machine:
+def machine(folder: Path = Path(), *, root: Path = Path("/")) -> Machine:
     """Look at this machine.
 
     Args:

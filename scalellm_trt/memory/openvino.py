@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from scalellm_trt.memory.formulas import (
+    BYTES_OF_DTYPE,
     activation_bytes_per_token,
     checkpoint_bytes,
     kv_cache_bytes_per_block,
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from scalellm_trt.memory.types import MemoryInputs, Place, Stage
 
 FLOAT32_BYTES = 4
-FLOAT16_BYTES = 2
 
 
 def budgets(inputs: MemoryInputs) -> tuple[MemoryBudget, ...]:
@@ -45,37 +45,42 @@ def budgets(inputs: MemoryInputs) -> tuple[MemoryBudget, ...]:
 
 
 def quantize_items(inputs: MemoryInputs) -> list[MemoryItem]:
-    """Streaming conversion holds one tensor at a time; calibration holds the model in float32."""
-    figures = inputs.toolchain.memory
-    spec = inputs.spec
+    """Streaming conversion holds a few chunks whatever the model's size; calibration holds the model in float32."""
+    figures, spec = inputs.toolchain.memory, inputs.spec
     if not inputs.weights.is_calibrated:
-        largest = max(spec.vocab_size, spec.intermediate_size) * spec.hidden_size
         return [
-            _item("python", figures["stream_process_bytes"], "interpreter, numpy, safetensors"),
-            _item("one tensor", 2 * largest * FLOAT32_BYTES, "2 x float32 of the largest tensor"),
+            _item("python", figures["stream_process_bytes"], "interpreter, numpy"),
+            _item("chunks", figures["stream_buffer_bytes"], "a piece of a tensor and its conversions"),
         ]
     num_parameters = spec.num_linear_parameters + spec.num_embedding_parameters
     return [
         _item("python", figures["calibrate_process_bytes"], "interpreter, torch, transformers, ModelOpt"),
         _item("model", num_parameters * FLOAT32_BYTES, "float32 weights"),
-        _item("export", num_parameters * FLOAT32_BYTES, "the largest copies made while scales are searched"),
+        _item("search", num_parameters * FLOAT32_BYTES, "copies made while scales are searched and packed"),
     ]
 
 
 def compile_items(inputs: MemoryInputs) -> list[MemoryItem]:
-    """The graph's constants are held until they are saved; quantizing adds a float copy of one tensor."""
-    spec = inputs.spec
-    largest = max(spec.vocab_size, 2 * spec.intermediate_size) * spec.hidden_size
+    """The graph's constants are held until they are saved; matrices are quantized in small pieces."""
     return [
         _item("python", inputs.toolchain.memory["compile_process_bytes"], "interpreter, openvino, the graph"),
         _item("constants", engine_file_bytes(inputs), "the engine's weights, until they are saved"),
-        _item("one tensor", 2 * largest * FLOAT32_BYTES, "2 x float32 of the largest tensor"),
     ]
 
 
 def load_items(inputs: MemoryInputs) -> list[MemoryItem]:
-    """Reading the engine: what `serve` holds before the first request, without KV cache and activations."""
-    return [*_process_items(inputs), *_weight_items(inputs)]
+    """What is there before the first request: the engine's file is mapped, its matrices not packed yet."""
+    figures, services = inputs.toolchain.memory, inputs.services
+    graph = inputs.spec.num_layers * figures["graph_bytes_per_layer"]
+    return [
+        _item("tritonserver", figures["server_process_bytes"], "one process for all services"),
+        _item(
+            "engine process",
+            services * figures["engine_process_bytes"],
+            _times(services, "python, openvino, tokenizer"),
+        ),
+        _item("graph", services * graph, _times(services, f"{inputs.spec.num_layers} layers compiled")),
+    ]
 
 
 def serve_items(inputs: MemoryInputs) -> list[MemoryItem]:
@@ -86,6 +91,7 @@ def serve_items(inputs: MemoryInputs) -> list[MemoryItem]:
     activations = activation_bytes_per_token(spec) * inputs.max_num_tokens
     return [
         *load_items(inputs),
+        *_weight_items(inputs),
         _item("KV cache", services * blocks * block_bytes, _times(services, f"{blocks} blocks x {block_bytes} B")),
         _item(
             "activations",
@@ -102,37 +108,23 @@ def serve_items(inputs: MemoryInputs) -> list[MemoryItem]:
 
 
 def engine_file_bytes(inputs: MemoryInputs) -> int:
-    """Bytes of the engine's weight file: matrices in their format with 16-bit scales, the rest as in the checkpoint."""
+    """Bytes of the engine's weight file: matrices in their format with float32 scales, ends as stored."""
     spec = inputs.spec
-    matrices = linear_bytes(
-        spec, inputs.weights, inputs.group_size, float_bytes=FLOAT16_BYTES, scale_bytes=FLOAT16_BYTES
-    )
-    return matrices + spec.num_embedding_parameters * FLOAT16_BYTES + num_small_parameters(spec) * FLOAT32_BYTES
-
-
-def _process_items(inputs: MemoryInputs) -> list[MemoryItem]:
-    figures, services = inputs.toolchain.memory, inputs.services
-    engine = figures["engine_process_bytes"] + inputs.spec.num_layers * figures["graph_bytes_per_layer"]
-    return [
-        _item("tritonserver", figures["server_process_bytes"], "one process for all services"),
-        _item("engine process", services * engine, _times(services, "python, openvino, tokenizer, the compiled graph")),
-    ]
+    float_bytes = BYTES_OF_DTYPE[inputs.dtype]
+    matrices = linear_bytes(spec, inputs.weights, inputs.group_size, float_bytes=float_bytes, scale_bytes=FLOAT32_BYTES)
+    return matrices + spec.num_embedding_parameters * float_bytes + num_small_parameters(spec) * FLOAT32_BYTES
 
 
 def _weight_items(inputs: MemoryInputs) -> list[MemoryItem]:
-    """The engine packs matrices twice, for one row and for many; 16-bit ones grow to what the CPU computes in."""
-    spec, figures, services = inputs.spec, inputs.toolchain.memory, inputs.services
-    compute_bytes = FLOAT16_BYTES if inputs.machine.has_16_bit_arithmetic else FLOAT32_BYTES
-    copies, end_copies = figures["packed_copies"], figures["embedding_copies"]
-    one = linear_bytes(spec, inputs.weights, inputs.group_size, float_bytes=compute_bytes, scale_bytes=FLOAT32_BYTES)
-    ends = spec.vocab_size * spec.hidden_size * compute_bytes
+    """The engine packs each matrix twice, for steps of one row and of many; the embedding table stays in the file."""
+    spec, services = inputs.spec, inputs.services
+    copies, head_copies = inputs.toolchain.memory["packed_copies"], inputs.toolchain.memory["packed_head_copies"]
+    float_bytes = BYTES_OF_DTYPE[inputs.dtype]
+    one = linear_bytes(spec, inputs.weights, inputs.group_size, float_bytes=float_bytes, scale_bytes=FLOAT32_BYTES)
+    head = spec.vocab_size * spec.hidden_size * float_bytes
     return [
         _item("weights", services * copies * one, _times(services, f"{copies} packed copies x {one} B")),
-        _item(
-            "embedding",
-            services * end_copies * ends,
-            _times(services, f"{end_copies} (table, output head packed twice) x {ends} B"),
-        ),
+        _item("output head", services * head_copies * head, _times(services, f"{head_copies} packed copy x {head} B")),
     ]
 
 

@@ -63,10 +63,17 @@ def plan_digest(plan: Plan) -> str:
 
 
 def to_json(plan: Plan) -> str:
-    """Return the whole plan with its digest as JSON text, budgets and decisions included."""
+    """Return the whole plan with its digest as JSON text, budgets and decisions included.
+
+    The same plan gives the same text: free disk space changes with every command, so it is left out.
+    """
     body = asdict(plan)
     for budget, raw in zip(plan.budgets, body["budgets"], strict=True):
-        raw.update(total_bytes=budget.total_bytes, fits=budget.fits)
+        raw["total_bytes"] = budget.total_bytes
+        if budget.place == "disk":
+            del raw["available_bytes"]
+        else:
+            raw["fits"] = budget.fits
     return json.dumps({"digest": plan_digest(plan), **body}, indent=2, default=_jsonable) + "\n"
 
 
