@@ -58,6 +58,9 @@ class Toolchain:
 
     Attributes:
         max_world_size: ranks that one copy of a model may be spread over.
+        python: PEP 440 range of the interpreter's version.
+        wanted_isa: instruction set without which the engine is slow.
+        glibc: the oldest C library that its binaries load on.
         packages: Python distribution → PEP 440 range, needed by every build and by serving.
         quantize_packages: the same, for calibrated formats only.
         stages: build stage, in order → patterns of the plan keys that it depends on.
@@ -71,6 +74,10 @@ class Toolchain:
     engine_kind: str
     tokens_per_block: int
     max_world_size: int
+    python: str
+    architecture: str
+    wanted_isa: str
+    glibc: str
     packages: Mapping[str, str]
     quantize_packages: Mapping[str, str]
     stages: Mapping[str, tuple[str, ...]]
@@ -209,6 +216,10 @@ def parse_toolchain(name: str, row: Row) -> Toolchain:
         engine_kind=_text(row, "engine_kind"),
         tokens_per_block=_int(row, "tokens_per_block"),
         max_world_size=_int(row, "max_world_size"),
+        python=_text(row, "python"),
+        architecture=_text(row, "architecture"),
+        wanted_isa=_text(row, "wanted_isa"),
+        glibc=_text(row, "glibc"),
         packages=_text_table(row, "packages"),
         quantize_packages=_text_table(row, "quantize_packages"),
         stages=MappingProxyType({stage: _texts(stages, stage) for stage in stages}),
