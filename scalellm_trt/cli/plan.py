@@ -13,33 +13,39 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from scalellm_trt.detect import Machine
+    from scalellm_trt.pipeline import Step, Workspace
     from scalellm_trt.plan import Plan
 
-    Explain = Callable[[Path], Plan]
+    Explain = Callable[[Path, Workspace], tuple[Plan, list[tuple[Step, list[str]]]]]
 
 
 def register(app: typer.Typer, explain: Explain | None = None) -> None:
-    """Add the command; `explain` makes the plan of a recipe file, by default `pipeline.explain`."""
+    """Add the command; `explain` gives the plan of a recipe file and why each step would run."""
 
     @app.command()
     def plan(
         recipe: Annotated[Path, typer.Argument(help="The recipe, a YAML file.")],
         json: Annotated[bool, typer.Option("--json", help="Print the plan as JSON.")] = False,
+        builds: Annotated[Path, typer.Option(help="Where artefacts are kept.")] = Path("builds"),
+        repository: Annotated[Path, typer.Option(help="The model repository.")] = Path("triton_repo"),
     ) -> None:
         """Show what a build would do: memory per stage, decisions with reasons, stages. Builds nothing."""
         from scalellm_trt import detect
         from scalellm_trt.cli import tables
+        from scalellm_trt.pipeline import Workspace
         from scalellm_trt.plan import to_json
 
-        made = (explain or _explain)(recipe)
+        made, steps = (explain or _explain)(recipe, Workspace(builds_dir=builds, repository_dir=repository))
         if json:
             typer.echo(to_json(made), nl=False)
         else:
-            show(made, recipe, detect.machine(), tables.console())
+            on = tables.console()
+            show(made, detect.machine(builds), on)
+            show_steps(steps, recipe, on)
 
 
-def show(plan: Plan, recipe: Path, machine: Machine, on: Console) -> None:
-    """Print a plan: who, memory, decisions, stages, next step."""
+def show(plan: Plan, machine: Machine, on: Console) -> None:
+    """Print a plan: who, memory, decisions."""
     from rich.markup import escape
 
     on.print(f"[bold]{escape(plan.name)}[/]  {escape(plan.model.source)}")
@@ -49,7 +55,17 @@ def show(plan: Plan, recipe: Path, machine: Machine, on: Console) -> None:
     )
     _show_memory(plan, machine, on)
     _show_decisions(plan, on)
-    _show_stages(plan, recipe, on)
+
+
+def show_steps(steps: list[tuple[Step, list[str]]], recipe: Path, on: Console) -> None:
+    """Print what a build would run, and why, and the command."""
+    from rich.markup import escape
+
+    on.print()
+    for step, reasons in steps:
+        what = f"would run: {'; '.join(reasons)}" if reasons else "unchanged"
+        on.print(f"{step:<9} {escape(what)}", soft_wrap=True)
+    on.print(f"\nNext: [bold]scalellm-trt build {escape(str(recipe))}[/]", soft_wrap=True)
 
 
 def _show_memory(plan: Plan, machine: Machine, on: Console) -> None:
@@ -82,18 +98,8 @@ def _show_decisions(plan: Plan, on: Console) -> None:
     on.print(rows)
 
 
-def _show_stages(plan: Plan, recipe: Path, on: Console) -> None:
-    from rich.markup import escape
+def _explain(recipe: Path, workspace: Workspace) -> tuple[Plan, list[tuple[Step, list[str]]]]:
+    from scalellm_trt import pipeline
 
-    from scalellm_trt.plan import stage_inputs, stage_names
-
-    on.print()
-    for stage in stage_names(plan):
-        on.print(f"{stage} depends on: {escape(', '.join(stage_inputs(plan, stage)))}", soft_wrap=True)
-    on.print(f"\nNext: [bold]scalellm-trt build {escape(str(recipe))}[/]", soft_wrap=True)
-
-
-def _explain(recipe: Path) -> Plan:
-    from scalellm_trt.pipeline import explain
-
-    return explain(recipe)
+    plan = pipeline.explain(recipe, workspace)
+    return plan, pipeline.preview(recipe, workspace=workspace, until="assemble", force=frozenset())

@@ -212,7 +212,9 @@ def repository(around: Surroundings) -> Check:
         status="fail" if wrong else "ok",
         found=f"{around.repository}: {'; '.join(wrong) or f'{around.num_services} model(s)'}",
         needed="as it was published",
-        fix="Build the service again, or return to its previous version: `scalellm-trt repo rollback`." if wrong else "",
+        fix="Build the service again, or return to its previous version: `scalellm-trt repo rollback`."
+        if wrong
+        else "",
     )
 
 

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import importlib.metadata
 import shutil
-import subprocess
+import tempfile
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from scalellm_trt import detect, facts
-from scalellm_trt.errors import ArtefactError, ToolchainError
+from scalellm_trt import detect, facts, process
+from scalellm_trt.errors import ArtefactError, StageError, ToolchainError
 from scalellm_trt.triton import binary, ports, repository_check
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
     from scalellm_trt.detect import Machine
 
@@ -77,18 +77,18 @@ def look(folder: Path, repository: Path) -> Surroundings:
 def nvidia_driver(program: str = "nvidia-smi") -> str | None:
     """Return the NVIDIA driver's version; None where `program` is missing or fails."""
     command = [program, "--query-gpu=driver_version", "--format=csv,noheader"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=NVIDIA_SMI_TIMEOUT_S, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    lines = done.stdout.split()
-    return lines[0] if done.returncode == 0 and lines else None
+    with tempfile.TemporaryDirectory() as folder:
+        log = Path(folder) / "nvidia-smi.log"
+        try:
+            process.run(command, log=log, timeout_s=NVIDIA_SMI_TIMEOUT_S)
+        except (ToolchainError, StageError):
+            return None
+        printed = [line for line in process.tail(log) if not line.startswith("$ ")]
+    return printed[0].strip() if printed else None
 
 
 def _wanted_packages() -> set[str]:
-    return {
-        name for row in facts.toolchains().values() for name in [*row.packages, *row.quantize_packages]
-    }
+    return {name for row in facts.toolchains().values() for name in [*row.packages, *row.quantize_packages]}
 
 
 def _version(distribution: str) -> str | None:
