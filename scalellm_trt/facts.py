@@ -58,6 +58,7 @@ class Toolchain:
 
     Attributes:
         max_world_size: ranks that one copy of a model may be spread over.
+        max_services: copies of a service that may share a machine or card.
         python: PEP 440 range of the interpreter's version.
         wanted_isa: instruction set without which the engine is slow.
         glibc: the oldest C library that its binaries load on.
@@ -74,6 +75,7 @@ class Toolchain:
     engine_kind: str
     tokens_per_block: int
     max_world_size: int
+    max_services: int
     python: str
     architecture: str
     wanted_isa: str
@@ -216,6 +218,7 @@ def parse_toolchain(name: str, row: Row) -> Toolchain:
         engine_kind=_text(row, "engine_kind"),
         tokens_per_block=_int(row, "tokens_per_block"),
         max_world_size=_int(row, "max_world_size"),
+        max_services=_int(row, "max_services"),
         python=_text(row, "python"),
         architecture=_text(row, "architecture"),
         wanted_isa=_text(row, "wanted_isa"),

@@ -66,7 +66,7 @@ def resolve(recipe: Recipe, model: LocalModel, spec: ModelSpec, machine: Machine
     limits = resolve_limits(recipe, spec, notes)
     if rows is None:
         return None
-    _check_parallel(recipe, rows, notes)
+    _check_copies(recipe, rows, notes)
     quantization = resolve_quantization(recipe, spec, rows, notes)
     serving = resolve_serving(recipe, spec, rows, notes)
     if notes.problems:
@@ -106,13 +106,16 @@ def resolve(recipe: Recipe, model: LocalModel, spec: ModelSpec, machine: Machine
     )
 
 
-def _check_parallel(recipe: Recipe, rows: Rows, notes: Notes) -> None:
+def _check_copies(recipe: Recipe, rows: Rows, notes: Notes) -> None:
     tp_size, pp_size, allowed = recipe.parallel.tp_size, recipe.parallel.pp_size, rows.toolchain.max_world_size
     if tp_size * pp_size > allowed:
         message = (
             f"tp_size {tp_size} x pp_size {pp_size} is more than the {allowed} rank(s) that {recipe.backend} takes"
         )
-        notes.refuse("parallel.tp_size" if tp_size > 1 else "parallel.pp_size", message, "Set both to 1.")
+        notes.refuse("parallel.tp_size" if tp_size > 1 else "parallel.pp_size", message, f"Allowed: {allowed} in all.")
+    if recipe.services > rows.toolchain.max_services:
+        message = f"{recipe.services} copies are more than {recipe.backend} runs side by side"
+        notes.refuse("services", message, f"Allowed: at most {rows.toolchain.max_services}.")
 
 
 def _note_step_time(recipe: Recipe, spec: ModelSpec, rows: Rows, machine: Machine, notes: Notes) -> None:

@@ -26,8 +26,8 @@ def stage_names(plan: Plan) -> tuple[StageName, ...]:
 def flatten(plan: Plan) -> dict[str, Scalar]:
     """Return everything that decides what is built, by the recipe's dotted keys.
 
-    Left out: where the model lies on this disk, its shape (its digest stands for it), and what is only told to
-    people: budgets and decisions.
+    Left out: where the model lies on this disk, its shape (its digest stands for it; a service is also told the
+    token ids that it needs), and what is only told to people: budgets and decisions.
     """
     flat: dict[str, Scalar] = {
         "name": plan.name,
@@ -35,6 +35,9 @@ def flatten(plan: Plan) -> dict[str, Scalar]:
         "model.revision": plan.model.revision,
         "model.digest": plan.model.digest,
         "model.dtype": plan.dtype,
+        "model.vocab_size": plan.spec.vocab_size,
+        "model.bos_token_id": plan.spec.bos_token_id,
+        "model.eos_token_ids": ",".join(str(token_id) for token_id in plan.spec.eos_token_ids),
         "hardware": plan.hardware,
         "backend": plan.backend,
         "toolchain": plan.toolchain,

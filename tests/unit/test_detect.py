@@ -12,8 +12,6 @@ if TYPE_CHECKING:
 GIB = 1 << 30
 
 
-
-
 def put(root: Path, name: str, text: str) -> None:
     path = root / name
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -102,5 +100,5 @@ def test_free_disk_space_is_asked_of_the_nearest_folder_that_exists(tmp_path: Pa
 def test_this_machine_is_described_within_its_own_bounds(tmp_path: Path) -> None:
     machine = detect.machine(tmp_path)
     assert 0 < machine.memory_available_bytes <= machine.memory_total_bytes
-    assert 1 <= machine.num_usable_cores
+    assert machine.num_usable_cores >= 1
     assert machine.gpus == ()

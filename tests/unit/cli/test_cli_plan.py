@@ -3,7 +3,6 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
@@ -15,6 +14,8 @@ from scalellm_trt.plan import to_json
 from tests.fakes.planning import GIB, MACHINE, make
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from scalellm_trt.detect import Machine
     from scalellm_trt.pipeline import Step, Workspace
     from scalellm_trt.plan import Plan

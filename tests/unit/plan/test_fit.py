@@ -2,13 +2,17 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from scalellm_trt.errors import Problem, UnsupportedError
-from scalellm_trt.plan import disk_problem
-from tests.fakes.planning import GIB, MACHINE, make
+from scalellm_trt.plan import Plan, disk_problem
+from scalellm_trt.plan.fit import suggestions
+from tests.fakes.planning import GIB, MACHINE, loaded, make
+
+if TYPE_CHECKING:
+    from scalellm_trt.recipe import Recipe
 
 LARGE = {"max_batch_size": 64, "max_seq_len": 2048, "max_num_tokens": 2048}
 SMALL_MACHINE = dataclasses.replace(MACHINE, memory_total_bytes=2 * GIB)
@@ -33,11 +37,11 @@ def test_what_does_not_fit_is_itemised_against_what_is_usable() -> None:
 
 
 def test_each_suggested_change_alone_makes_it_fit_and_is_the_smallest() -> None:
-    suggestions = suggested(refused(limits=LARGE))
-    batch = int(suggestions["limits.max_batch_size"])
+    found = suggested(refused(limits=LARGE))
+    batch = int(found["limits.max_batch_size"])
     assert make(SMALL_MACHINE, limits=LARGE | {"max_batch_size": batch})
     assert refused(limits=LARGE | {"max_batch_size": batch + 1})
-    length = int(suggestions["limits.max_seq_len"])
+    length = int(found["limits.max_seq_len"])
     assert make(SMALL_MACHINE, limits=LARGE | {"max_seq_len": length})
     # The pool grows by whole blocks of 32 tokens.
     assert refused(limits=LARGE | {"max_seq_len": length + 32})
@@ -52,8 +56,8 @@ def test_a_written_kv_budget_is_lowered_but_never_below_one_sequence() -> None:
 
 def test_narrower_formats_are_suggested_where_they_are_enough() -> None:
     machine = dataclasses.replace(MACHINE, memory_total_bytes=int(1.25 * GIB))
-    suggestions = suggested(refused(machine, quantization={"weights": "full_prec"}))
-    assert suggestions["quantization.weights"] == "int8_wo"
+    found = suggested(refused(machine, quantization={"weights": "full_prec"}))
+    assert found["quantization.weights"] == "int8_wo"
     assert make(machine, quantization={"weights": "int8_wo"})
 
 
@@ -64,8 +68,14 @@ def test_an_8_bit_cache_is_suggested_where_it_is_enough() -> None:
     assert "quantization.kv_cache_dtype: int8 (KV cache 694.7 MiB)" in str(problem.hint)
 
 
-def test_fewer_services_are_suggested_where_that_is_enough() -> None:
-    assert "services: 2" in str(refused(services=3).hint)
+def test_the_most_services_that_fit_are_suggested() -> None:
+    def try_plan(recipe: Recipe) -> Plan | None:
+        plan = make()
+        budgets = [dataclasses.replace(b, available_bytes=b.total_bytes - (recipe.services > 2)) for b in plan.budgets]
+        return dataclasses.replace(plan, budgets=tuple(budgets))
+
+    recipe = loaded().recipe.model_copy(update={"services": 4})
+    assert list(suggestions(recipe, try_plan)) == ["services: 2"]
 
 
 def test_a_machine_that_is_too_small_for_any_single_change_is_told_what_it_takes() -> None:

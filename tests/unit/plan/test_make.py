@@ -1,13 +1,15 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from scalellm_trt.errors import Problem, UnsupportedError
-from scalellm_trt.plan import Plan
 from tests.fakes.planning import GIB, MACHINE, make
+
+if TYPE_CHECKING:
+    from scalellm_trt.plan import Plan
 
 
 def problems(**sections: Any) -> list[Problem]:
@@ -132,6 +134,11 @@ def test_all_problems_are_reported_at_once() -> None:
 def test_ranks_are_refused_where_the_toolchain_has_one() -> None:
     (problem,) = problems(parallel={"tp_size": 2})
     assert problem.key == "parallel.tp_size"
+
+
+def test_copies_are_refused_where_one_fills_the_machine() -> None:
+    (problem,) = problems(services=3)
+    assert str(problem).startswith("recipes/x.yaml:7: services: 3 copies")
 
 
 def test_an_occupied_machine_does_not_refuse_what_fits_into_its_memory() -> None:

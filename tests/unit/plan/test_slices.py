@@ -40,6 +40,13 @@ def test_a_changed_key_changes_the_inputs_of_the_stages_that_depend_on_it(
     assert changed_stages(**sections) == stages
 
 
+def test_the_end_of_an_answer_is_part_of_the_service() -> None:
+    before = make()
+    after = dataclasses.replace(before, spec=dataclasses.replace(before.spec, eos_token_ids=(2, 5)))
+    assert stage_inputs(after, "assemble")["model.eos_token_ids"] == "2,5"
+    assert stage_inputs(before, "compile") == stage_inputs(after, "compile")
+
+
 def test_calibration_is_part_of_quantize() -> None:
     awq = {"weights": "int4_awq", "group_size": 64}
     plans = [make(quantization=awq | {"calibration": {"seed": seed}}) for seed in (1, 2)]
