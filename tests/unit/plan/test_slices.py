@@ -30,7 +30,7 @@ def changed_stages(**sections: Any) -> list[str]:
         ({"quantization": {"weights": "int8_wo", "kv_cache_dtype": "int8"}}, ["assemble"]),
         ({"name": "other"}, ["assemble"]),
         ({"quantization": {"weights": "int4_wo"}}, ["quantize", "compile"]),
-        ({"model": {"source": "s", "dtype": "bfloat16"}}, ["quantize"]),
+        ({"model": {"source": "hf:x/y", "dtype": "bfloat16"}}, ["quantize"]),
         ({"slo": {"ttft_ms": 500.0}}, []),
     ],
 )
