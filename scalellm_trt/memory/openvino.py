@@ -54,9 +54,9 @@ def quantize_items(inputs: MemoryInputs) -> list[MemoryItem]:
         ]
     num_parameters = spec.num_linear_parameters + spec.num_embedding_parameters
     return [
-        _item("python", figures["calibrate_process_bytes"], "interpreter, torch, transformers, ModelOpt"),
+        _item("python (estimate)", figures["calibrate_process_bytes"], "interpreter, torch, transformers, ModelOpt"),
         _item("model", num_parameters * FLOAT32_BYTES, "float32 weights"),
-        _item("search", num_parameters * FLOAT32_BYTES, "copies made while scales are searched and packed"),
+        _item("search (estimate)", num_parameters * FLOAT32_BYTES, "copies made while scales are searched and packed"),
     ]
 
 
