@@ -85,32 +85,33 @@ def _memory_budgets(plan: Plan) -> list[MemoryBudget]:
     return [budget for budget in plan.budgets if budget.place != "disk"]
 
 
+def _fits(plan: Plan) -> bool:
+    return all(budget.fits for budget in _memory_budgets(plan))
+
+
 def _fitting(recipe: Recipe, try_plan: TryPlan) -> Plan | None:
     plan = try_plan(recipe)
-    return plan if plan is not None and all(budget.fits for budget in _memory_budgets(plan)) else None
+    return plan if plan is not None and _fits(plan) else None
 
 
 def _largest_that_fits(recipe: Recipe, section: str, name: str, try_plan: TryPlan) -> tuple[int, Plan] | None:
-    """Find by bisection the largest smaller value that fits: memory never shrinks when a limit grows."""
+    """Find by bisection the largest smaller value that fits.
+
+    Small values may contradict other limits, large ones do not fit: memory never shrinks when a limit grows.
+    """
     current = getattr(getattr(recipe, section), name)
     if not isinstance(current, int):
         return None
     low, high, best = 1, current - 1, None
     while low <= high:
         middle = (low + high) // 2
-        plan = _fitting(_changed(recipe, section, name, middle), try_plan)
-        if plan is None and _is_too_small(recipe, section, name, middle, try_plan):
-            low = middle + 1
-        elif plan is None:
+        plan = try_plan(_changed(recipe, section, name, middle))
+        if plan is not None and not _fits(plan):
             high = middle - 1
-        else:
-            best, low = (middle, plan), middle + 1
+            continue
+        low = middle + 1
+        best = best if plan is None else (middle, plan)
     return best
-
-
-def _is_too_small(recipe: Recipe, section: str, name: str, value: int, try_plan: TryPlan) -> bool:
-    """Tell a value that contradicts the other limits (too small) from one that is still too big to fit."""
-    return try_plan(_changed(recipe, section, name, value)) is None
 
 
 def _format_changes(recipe: Recipe) -> Iterator[tuple[str, list[str], str]]:

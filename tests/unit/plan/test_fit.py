@@ -47,6 +47,14 @@ def test_each_suggested_change_alone_makes_it_fit_and_is_the_smallest() -> None:
     assert refused(limits=LARGE | {"max_seq_len": length + 32})
 
 
+def test_a_suggested_length_still_holds_the_written_prompt_length() -> None:
+    machine = dataclasses.replace(MACHINE, memory_total_bytes=int(3.4 * GIB))
+    limits = LARGE | {"max_input_len": 1500}
+    length = int(suggested(refused(machine, limits=limits))["limits.max_seq_len"])
+    assert 1500 < length < 2048
+    assert make(machine, limits=limits | {"max_seq_len": length})
+
+
 def test_a_written_kv_budget_is_lowered_but_never_below_one_sequence() -> None:
     problem = refused(limits=LARGE, serving={"kv_cache_tokens": 100_000})
     tokens = int(suggested(problem)["serving.kv_cache_tokens"])
