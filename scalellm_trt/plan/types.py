@@ -1,4 +1,4 @@
-"""Recipe + hardware + model → Plan: every "auto" resolved, every choice with its reason, every stage's memory."""
+"""The plan as values: formats, limits and scheduling with nothing left open."""
 
 from __future__ import annotations
 

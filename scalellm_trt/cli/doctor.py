@@ -1,0 +1,68 @@
+"""`doctor [RECIPE]`: what this machine can do, with the fix for what it cannot."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from rich.console import Console
+
+    from scalellm_trt.doctor import Check, Surroundings
+
+    Look = Callable[[Path, Path], Surroundings]
+
+COLOURS = {"ok": "green", "warn": "yellow", "fail": "red"}
+
+
+def register(app: typer.Typer, look: Look | None = None) -> None:
+    """Add the command; `look` reads the machine, by default `doctor.look`."""
+
+    @app.command()
+    def doctor(
+        recipe: Annotated[Path | None, typer.Argument(help="Judge what this recipe needs only.")] = None,
+        repository: Annotated[Path, typer.Option(help="The model repository to look at.")] = Path("triton_repo"),
+        json: Annotated[bool, typer.Option("--json", help="Print the checks as JSON.")] = False,
+    ) -> None:
+        """Say what this machine can do, and how to fix what it cannot. Exits 4 where the recipe cannot be built."""
+        from scalellm_trt import doctor as examination
+        from scalellm_trt import recipe as recipes
+        from scalellm_trt.cli import tables
+
+        wanted = None if recipe is None else recipes.load(recipe).recipe
+        around = (look or examination.look)(Path("builds"), repository)
+        checks = examination.examine(around, wanted)
+        code = examination.exit_code(checks, wanted)
+        if json:
+            typer.echo(to_json(checks, code))
+        else:
+            show(checks, tables.console())
+        raise typer.Exit(code)
+
+
+def show(checks: Sequence[Check], on: Console) -> None:
+    """Print one line per check, then the fixes."""
+    from rich.markup import escape
+
+    from scalellm_trt.cli.tables import table
+
+    rows = table(on, "", "what", "found", "needed")
+    for check in checks:
+        mark = f"[{COLOURS[check.status]}]{check.status}[/]"
+        rows.add_row(mark, escape(check.name), escape(check.found), escape(check.needed))
+    on.print(rows)
+    for check in checks:
+        if check.fix:
+            on.print(f"{check.name}: {escape(check.fix)}", soft_wrap=True)
+
+
+def to_json(checks: Sequence[Check], exit_code: int) -> str:
+    """Return the checks as JSON text."""
+    import json
+    from dataclasses import asdict
+
+    return json.dumps({"exit_code": exit_code, "checks": [asdict(check) for check in checks]}, indent=2)

@@ -1,0 +1,67 @@
+"""Budgets as values: what decides the bytes, and what a stage needs in one place against what is there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from scalellm_trt.detect import Machine
+    from scalellm_trt.facts import Hardware, KvCacheSupport, Toolchain, WeightSupport
+    from scalellm_trt.model_spec import ModelSpec
+
+Stage = Literal["quantize", "compile", "load", "serve"]
+Place = Literal["host", "device", "disk"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryItem:
+    """One line of a budget; `formula` says how the bytes come about."""
+
+    name: str
+    num_bytes: int
+    formula: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryBudget:
+    """What one stage needs in one place, against what is there."""
+
+    stage: Stage
+    place: Place
+    items: tuple[MemoryItem, ...]
+    available_bytes: int
+
+    @property
+    def total_bytes(self) -> int:
+        """Sum of the items."""
+        return sum(item.num_bytes for item in self.items)
+
+    @property
+    def fits(self) -> bool:
+        """Whether the sum is within what is there."""
+        return self.total_bytes <= self.available_bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryInputs:
+    """Everything that decides how many bytes a build and its service take, with nothing left open.
+
+    Attributes:
+        kv_cache_tokens: the KV pool of one service, in whole blocks.
+        services: copies of the service that run side by side.
+    """
+
+    spec: ModelSpec
+    dtype: str
+    weights: WeightSupport
+    group_size: int | None
+    kv: KvCacheSupport
+    kv_cache_tokens: int
+    max_batch_size: int
+    max_num_tokens: int
+    tp_size: int
+    services: int
+    hardware: Hardware
+    toolchain: Toolchain
+    machine: Machine

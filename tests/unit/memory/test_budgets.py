@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from scalellm_trt import facts, memory
+from tests.fakes.planning import GIB, MACHINE, SMOLLM2
+
+MIB = 1 << 20
+
+
+def inputs(**changes: Any) -> memory.MemoryInputs:
+    base = memory.MemoryInputs(
+        spec=SMOLLM2,
+        dtype="float16",
+        weights=facts.weight_formats()["openvino/int8_wo"],
+        group_size=None,
+        kv=facts.kv_cache_formats()["openvino/float16"],
+        kv_cache_tokens=4096,
+        max_batch_size=16,
+        max_num_tokens=1024,
+        tp_size=1,
+        services=1,
+        hardware=facts.hardware()["cpu"],
+        toolchain=facts.toolchains()["openvino-2026.4"],
+        machine=MACHINE,
+    )
+    return dataclasses.replace(base, **changes)
+
+
+def total(budget_inputs: memory.MemoryInputs, stage: str, place: str = "host") -> int:
+    found = [b for b in memory.budgets(budget_inputs) if (b.stage, b.place) == (stage, place)]
+    return found[0].total_bytes
+
+
+def item(budget_inputs: memory.MemoryInputs, stage: str, name: str) -> int:
+    budget = next(b for b in memory.budgets(budget_inputs) if (b.stage, b.place) == (stage, "host"))
+    return next(part.num_bytes for part in budget.items if part.name == name)
+
+
+def test_every_stage_has_a_host_budget_and_the_writing_ones_a_disk_budget() -> None:
+    places = [(budget.stage, budget.place) for budget in memory.budgets(inputs())]
+    assert places == [
+        ("quantize", "host"), ("compile", "host"), ("load", "host"), ("serve", "host"),
+        ("quantize", "disk"), ("compile", "disk"),
+    ]  # fmt: skip
+
+
+# Packed matrices as read from /proc/PID/status of an engine of this model, after steps of one and of many rows.
+@pytest.mark.parametrize(("weights", "measured_mib"), [("full_prec", 458), ("int8_wo", 257), ("int4_wo", 156)])
+def test_weights_in_memory_are_what_was_measured(weights: str, measured_mib: int) -> None:
+    planned = inputs(weights=facts.weight_formats()[f"openvino/{weights}"])
+    found = item(planned, "serve", "weights") + item(planned, "serve", "output head")
+    assert found / MIB == pytest.approx(measured_mib, rel=0.02)
+
+
+# Sizes of openvino_model.bin of this model.
+@pytest.mark.parametrize(
+    ("weights", "measured_bytes"), [("full_prec", 269_100_784), ("int8_wo", 163_554_544), ("int4_wo", 110_470_384)]
+)
+def test_the_engine_on_disk_is_as_large_as_a_real_one(weights: str, measured_bytes: int) -> None:
+    planned = inputs(weights=facts.weight_formats()[f"openvino/{weights}"])
+    assert total(planned, "compile", "disk") == pytest.approx(measured_bytes, rel=0.005)
+
+
+def test_streaming_conversion_takes_the_same_memory_for_a_hundred_times_larger_model() -> None:
+    larger = dataclasses.replace(SMOLLM2, num_layers=3000)
+    assert total(inputs(spec=larger), "quantize") == total(inputs(), "quantize")
+
+
+def test_calibration_grows_with_the_model() -> None:
+    awq = facts.weight_formats()["openvino/int4_awq"]
+    small, large = inputs(weights=awq, group_size=64), inputs(
+        weights=awq, group_size=64, spec=dataclasses.replace(SMOLLM2, num_layers=60)
+    )  # fmt: skip
+    assert total(small, "quantize") > 2 * GIB
+    assert total(large, "quantize") - total(small, "quantize") == 8 * SMOLLM2.num_linear_parameters
+
+
+def test_services_multiply_everything_but_the_server() -> None:
+    one, three = inputs(), inputs(services=3)
+    server = item(one, "serve", "tritonserver")
+    assert total(three, "serve") - server == 3 * (total(one, "serve") - server)
+
+
+def test_the_reserve_of_the_machine_is_left_alone() -> None:
+    budget = memory.budgets(inputs())[0]
+    assert budget.available_bytes == MACHINE.memory_total_bytes - facts.hardware()["cpu"].reserved_bytes
+
+
+@given(
+    st.sampled_from(["kv_cache_tokens", "max_batch_size", "max_num_tokens", "services"]),
+    st.integers(1, 100_000),
+    st.integers(0, 100_000),
+)
+def test_no_budget_shrinks_when_a_limit_grows(name: str, value: int, more: int) -> None:
+    before, after = memory.budgets(inputs(**{name: value})), memory.budgets(inputs(**{name: value + more}))
+    for smaller, larger in zip(before, after, strict=True):
+        assert smaller.total_bytes <= larger.total_bytes
+
+
+@given(st.integers(1, 20_000))
+def test_a_whole_block_more_of_cache_costs_exactly_a_block(blocks: int) -> None:
+    kv, toolchain = inputs().kv, inputs().toolchain
+    block = memory.kv_cache_bytes_per_block(SMOLLM2, kv, toolchain.tokens_per_block)
+    sizes = [total(inputs(kv_cache_tokens=32 * n), "serve") for n in (blocks, blocks + 1)]
+    assert sizes[1] - sizes[0] == block
