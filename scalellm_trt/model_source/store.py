@@ -23,22 +23,32 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+class NotInStoreError(Exception):
+    """A closed store was asked for what it does not hold."""
+
+
 class Store:
     """One cache directory. Several builds may use it at the same time."""
 
-    def __init__(self, cache_dir: Path) -> None:
-        """Use `cache_dir`; nothing is written before it is needed."""
+    def __init__(self, cache_dir: Path, *, is_closed: bool = False) -> None:
+        """Use `cache_dir`; nothing is written before it is needed, and no model is added while it is closed."""
         self.root = cache_dir
+        self.is_closed = is_closed
 
     def find_or_make(self, directory: Path, make: Callable[[Path], None]) -> Path:
         """Return `directory`; where it is missing, run `make` on an empty one beside it and rename that.
 
         A second build waits for the first. A kill leaves a `.partial` directory, which the next try removes.
+
+        Raises:
+            NotInStoreError: it is missing, and the store is closed.
         """
         from filelock import FileLock
 
         if directory.is_dir():
             return directory
+        if self.is_closed:
+            raise NotInStoreError(str(directory))
         locks_dir = self.root / "locks"
         locks_dir.mkdir(parents=True, exist_ok=True)
         with FileLock(locks_dir / f"{directory.parent.name}-{directory.name}.lock"):

@@ -14,12 +14,17 @@ from scalellm_trt.pipeline.build import reasons_to_publish, stage_inputs
 from scalellm_trt.pipeline.steps import STEPS, Step, Workspace
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
-    from scalellm_trt.artefacts.manifest import Manifest, Scalar
+    from scalellm_trt.artefacts.manifest import Manifest, Scalar, StageName
     from scalellm_trt.model_spec import ModelSpec
     from scalellm_trt.plan import Plan
     from scalellm_trt.recipe import LoadedRecipe
+
+
+# What each stage is made from, besides its own inputs.
+UPSTREAM: dict[StageName, str] = {"quantize": "model", "compile": "checkpoint", "assemble": "engine"}
 
 
 def explain(path: Path, workspace: Workspace) -> Plan:
@@ -59,7 +64,7 @@ def preview(path: Path, *, workspace: Workspace, until: Step, force: frozenset[S
     upstream: Manifest | None = None
     found: list[tuple[Step, list[str]]] = [("plan", [] if plan.model.digest else ["the model is not on this disk yet"])]
     changed = found[0][1]
-    for stage, link in (("quantize", "model"), ("compile", "checkpoint"), ("assemble", "engine")):
+    for stage, link in UPSTREAM.items():
         inputs: dict[str, Scalar] = stage_inputs(plan, backend, stage)
         if upstream is not None:
             inputs[link] = upstream.digest

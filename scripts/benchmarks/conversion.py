@@ -3,8 +3,8 @@
     python scripts/benchmarks/conversion.py --work-dir /fast/disk --layers 2 8 20 [--pairs 5] [--json out.json]
 
 For each number of layers it writes float16 shards (1.8 GiB for 2 layers, 12.4 GiB for 20, and twice as much again for
-the outputs; removed afterwards), then runs conversion and copy in turn. Both read the same shards; before each run their
-pages are dropped from the page cache (`--cache warm` keeps them). The conversion runs in a process of its own, whose
+the outputs; removed afterwards), then runs conversion and copy in turn. Both read the same shards; before each run
+their pages are dropped from the page cache (`--cache warm` keeps them). The conversion runs in a process of its own, whose
 anonymous memory (RssAnon of /proc/PID/status) is sampled every few milliseconds. At last the compiler's own int8 and
 int4 quantization of the converted weights is timed.
 

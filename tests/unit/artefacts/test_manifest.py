@@ -73,8 +73,8 @@ def test_a_directory_without_manifest_is_an_artefact_error(tmp_path: Path) -> No
 
 
 def test_changed_inputs_name_the_key_and_both_values() -> None:
-    old = {"limits.max_num_tokens": 4096, "same": 1, "gone": "x"}
-    new = {"limits.max_num_tokens": 8192, "same": 1, "new": None}
+    old: dict[str, manifest.Scalar] = {"limits.max_num_tokens": 4096, "same": 1, "gone": "x"}
+    new: dict[str, manifest.Scalar] = {"limits.max_num_tokens": 8192, "same": 1, "new": None}
     assert manifest.changed_inputs(old, new) == [
         "gone x → (none)",
         "limits.max_num_tokens 4096 → 8192",

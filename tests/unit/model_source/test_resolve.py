@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from scalellm_trt.errors import ArtefactError, RecipeError, StageError
-from scalellm_trt.model_source import resolve
+from scalellm_trt.model_source import find, resolve
 from tests.fakes import gguf_models, hf_models
 from tests.fakes.hub_server import FakeHub, HubRepository
 
@@ -96,3 +96,24 @@ def test_a_cache_that_cannot_be_written_is_a_failed_stage(tmp_path: Path) -> Non
     (tmp_path / "cache").write_text("a file where the folder should be")
     with pytest.raises(StageError, match=r"model\.source: .*cache"):
         resolved(tmp_path, "./m")
+
+
+def test_find_imports_nothing_and_then_finds_what_was_resolved(tmp_path: Path) -> None:
+    gguf_models.write(tmp_path / "m.gguf")
+    assert find("gguf:m.gguf", None, tmp_path / "cache", base_dir=tmp_path) is None
+    assert not (tmp_path / "cache" / "imported").exists()
+    model = resolved(tmp_path, "gguf:m.gguf")
+    assert find("gguf:m.gguf", None, tmp_path / "cache", base_dir=tmp_path) == model
+
+
+def test_find_does_not_ask_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hf"))
+    with FakeHub(repositories={"o/m": HubRepository(commit="c" * 40, files=hf_models.model())}) as server:
+        monkeypatch.setenv("HF_ENDPOINT", server.url)
+        assert find("hf:o/m", None, tmp_path / "cache", base_dir=tmp_path) is None
+        model = resolved(tmp_path, "hf:o/m")
+    assert find("hf:o/m", None, tmp_path / "cache", base_dir=tmp_path) == model
+
+
+def test_find_returns_none_for_a_wheel_that_was_not_downloaded(tmp_path: Path) -> None:
+    assert find("pypi:p==1/f.gguf", "0" * 64, tmp_path / "cache", base_dir=tmp_path) is None
