@@ -1,0 +1,175 @@
+"""The embedded CPU backend: checkpoints by streaming conversion or ModelOpt, engines for OpenVINO GenAI.
+
+Where a service's start goes (SmolLM2-135M, full_prec, two AVX2 cores, OpenVINO 2026.4): imports 0.4 s, reading the XML
+0.15 s (the weights are mapped, not read), the paged-attention transformation 0.1 s, compiling 0.8 s; the first request
+packs the matrices while it runs. OpenVINO's compiled-model cache is therefore not used: it stores the weights a second
+time and starts no faster.
+"""
+
+from __future__ import annotations
+
+import json
+from importlib import metadata
+from typing import TYPE_CHECKING, Final
+
+from scalellm_trt.artefacts.types import EngineKind, TritonModel, TritonTensor
+from scalellm_trt.backends.runtime_files import files_behind
+from scalellm_trt.errors import ArtefactError, Problem
+from scalellm_trt.runtime import signature
+from scalellm_trt.runtime.settings import KvCachePrecision, ServiceSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from scalellm_trt.artefacts.types import Checkpoint, Engine
+    from scalellm_trt.backends.base import Progress
+    from scalellm_trt.plan import Plan
+
+STREAMED_FORMATS: Final = ("full_prec", "int8_wo", "int4_wo")
+WEIGHT_FORMATS: Final = (*STREAMED_FORMATS, "int4_awq")
+KV_CACHE_PRECISIONS: Final[dict[str, KvCachePrecision]] = {"float16": "f16", "int8": "u8"}
+
+ENTRY_MODULE: Final = "hosted_model"
+ENGINE_MODULE: Final = "engine_openvino"  # the entry module imports it by the name in the settings
+ENGINE_DIRECTORY: Final = "engine"
+
+_STAGE_TOOLS: Final = {"quantize": ("nvidia-modelopt", "torch", "transformers"), "compile": ("openvino",)}
+
+
+class OpenVinoBackend:
+    """See `base.Backend`."""
+
+    name = "openvino"
+    engine_kind: EngineKind = "openvino_ir"
+
+    def check(self, plan: Plan) -> list[Problem]:
+        """See `base.Backend.check`."""
+        weights, kv_cache_dtype = plan.quantization.weights, plan.quantization.kv_cache_dtype
+        problems = []
+        if weights not in WEIGHT_FORMATS:
+            problems.append(_refusal("quantization.weights", f"{weights!r}", ", ".join(WEIGHT_FORMATS)))
+        if kv_cache_dtype not in KV_CACHE_PRECISIONS:
+            problems.append(_refusal("quantization.kv_cache_dtype", f"{kv_cache_dtype!r}", "auto, int8"))
+        for key, size in (("parallel.tp_size", plan.tp_size), ("parallel.pp_size", plan.pp_size)):
+            if size != 1:
+                problems.append(_refusal(key, f"{size} ranks", "1"))
+        if plan.services != 1:
+            message = f"{plan.services} copies would share the processor that one fills already"
+            problems.append(Problem(key="services", message=message, hint="Allowed: 1; it batches in flight."))
+        if not plan.spec.eos_token_ids:
+            message = "the model names no end-of-sequence token, so no answer would ever end by itself"
+            problems.append(Problem(key="model", message=message, hint="Set eos_token_id in the model's config.json."))
+        return problems
+
+    def tool_versions(self, stage: str) -> dict[str, str]:
+        """See `base.Backend.tool_versions`; a library that is not there counts as a version of its own."""
+        return {name: _version(name) for name in _STAGE_TOOLS.get(stage, ())}
+
+    def quantize(self, plan: Plan, out_dir: Path, progress: Progress) -> None:
+        """See `base.Backend.quantize`."""
+        # OpenVINO scales its own KV cache: the checkpoint needs no scales for it.
+        weights, directory = plan.quantization.weights, plan.model.directory
+        if weights in STREAMED_FORMATS:
+            from scalellm_trt.checkpoint.streaming import convert_weights, streamed_config
+
+            convert_weights(directory, streamed_config(plan.spec, weights, plan.dtype), out_dir, progress)
+            return
+        from scalellm_trt.checkpoint.calibration import draw_samples, read_tokenizer
+        from scalellm_trt.checkpoint.modelopt import awq_config, quantize_awq
+
+        calibration, group_size = plan.quantization.calibration, plan.quantization.group_size
+        if calibration is None or group_size is None:  # our own bug: the plan sets both for calibrated formats
+            message = f"{weights} needs calibration text and a group size"
+            raise AssertionError(message)
+        samples = draw_samples(
+            calibration.source,
+            read_tokenizer(directory),
+            num_samples=calibration.num_samples,
+            max_seq_len=calibration.max_seq_len,
+            seed=calibration.seed,
+        )
+        quantize_awq(directory, awq_config(plan.spec, plan.dtype, group_size), samples, out_dir, progress)
+
+    def compile(self, plan: Plan, checkpoint: Checkpoint, out_dir: Path, progress: Progress) -> None:
+        """See `base.Backend.compile`; a checkpoint that is damaged or not of this plan's model is refused."""
+        from scalellm_trt.backends.openvino_compile import compile_checkpoint
+        from scalellm_trt.checkpoint.verify import require_sound
+
+        progress("verify the checkpoint", 0.0)
+        require_sound(checkpoint.directory, plan.spec)
+        compile_checkpoint(checkpoint.directory, out_dir, lambda what, share: progress(what, 0.2 + 0.8 * share))
+
+    def triton_models(self, plan: Plan, engine: Engine) -> list[TritonModel]:
+        """See `base.Backend.triton_models`: one python model that hosts the engine and takes text or tokens."""
+        return [
+            TritonModel(
+                name=plan.name,
+                backend="python",
+                max_batch_size=1,
+                inputs=_tensors(signature.INPUTS),
+                outputs=_tensors(signature.OUTPUTS),
+                parameters={},
+                default_model_filename=f"{ENTRY_MODULE}.py",
+                source_files=files_behind(ENTRY_MODULE, ENGINE_MODULE),
+                directories={ENGINE_DIRECTORY: engine.directory},
+                settings=service_settings(plan, engine.directory).to_json(),
+            )
+        ]
+
+
+def service_settings(plan: Plan, engine_dir: Path) -> ServiceSettings:
+    """Return what the code inside tritonserver needs to know.
+
+    Raises:
+        ArtefactError: the engine's generation_config.json cannot be read.
+    """
+    return ServiceSettings(
+        engine="openvino",
+        engine_directory=ENGINE_DIRECTORY,
+        vocab_size=plan.spec.vocab_size,
+        eos_token_ids=_eos_token_ids(plan, engine_dir),
+        bos_token_id=plan.spec.bos_token_id,
+        max_batch_size=plan.limits.max_batch_size,
+        max_input_len=plan.limits.max_input_len,
+        max_seq_len=plan.limits.max_seq_len,
+        max_num_tokens=plan.limits.max_num_tokens,
+        max_queue_size=plan.serving.max_queue_size,
+        kv_cache_precision=KV_CACHE_PRECISIONS[plan.quantization.kv_cache_dtype],
+        kv_cache_tokens=plan.serving.kv_cache_tokens,
+        tokens_per_block=plan.serving.tokens_per_block,
+        kv_cache_reuse=plan.serving.kv_cache_reuse,
+        chunked_context=plan.serving.chunked_context,
+        batch_scheduler_policy=plan.serving.batch_scheduler_policy,
+    )
+
+
+def _eos_token_ids(plan: Plan, engine_dir: Path) -> tuple[int, ...]:
+    """Return the ids of config.json, then those that only generation_config.json names, as chat models often do."""
+    path = engine_dir / "generation_config.json"
+    named: object = None
+    if path.is_file():
+        try:
+            named = json.loads(path.read_text(encoding="utf-8")).get("eos_token_id")
+        except (OSError, ValueError, AttributeError) as error:
+            message = f"{path}: cannot be read as a JSON object: {error}"
+            raise ArtefactError(message, hint="Correct it in the model and build again.") from error
+    extra = named if isinstance(named, list) else [named]
+    ids = [*plan.spec.eos_token_ids, *(token_id for token_id in extra if isinstance(token_id, int))]
+    return tuple(dict.fromkeys(ids))
+
+
+def _tensors(tensors: Sequence[signature.Tensor]) -> tuple[TritonTensor, ...]:
+    return tuple(TritonTensor(**tensor._asdict()) for tensor in tensors)
+
+
+def _refusal(key: str, found: str, allowed: str) -> Problem:
+    message = f"{found} cannot be done by the openvino backend, which runs on CPUs"
+    return Problem(key=key, message=message, hint=f"Allowed: {allowed}.")
+
+
+def _version(distribution: str) -> str:
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return "not installed"
