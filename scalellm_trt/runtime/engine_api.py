@@ -52,10 +52,11 @@ class SamplingParams:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GenerateRequest:
-    """A prompt as token ids, and how to continue it."""
+    """A prompt as token ids, and how to continue it; `prompt_field` is what messages call the prompt."""
 
     input_ids: tuple[int, ...]
     sampling: SamplingParams
+    prompt_field: str = "input_ids"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,8 +67,8 @@ class Chunk:
         sequence_index: which of the request's sequences, from 0.
         token_ids: what the engine chose, a stop token that ended the sequence included.
         log_probs: one for each token, if the request asked for them.
-        finish_reason: why the sequence ended; None while it goes on.
-        error: why, when `finish_reason` is "error".
+        finish_reason: why the sequence ended; None while it goes on. "error" ends all sequences of the request.
+        error: what happened, when `finish_reason` is "error".
     """
 
     sequence_index: int
