@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import itertools
+import sys
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from .engine_loop import EngineLoop
 
 if TYPE_CHECKING:
+    import types
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
@@ -51,6 +53,8 @@ class OpenVinoPipeline:
 
     def __init__(self, settings: ServiceSettings, directory: Path) -> None:
         """Compile the model in `directory` (openvino_model.xml, config.json) and set up its KV cache."""
+        # `import openvino` would report to a web service from a thread of its own; without this package it does not.
+        sys.modules.setdefault("openvino_telemetry", cast("types.ModuleType", None))
         import openvino
         import openvino_genai
 
