@@ -10,7 +10,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 EngineKind = Literal["trt_engine", "llm_api", "openvino_ir"]
-TritonDataType = Literal["TYPE_BOOL", "TYPE_INT32", "TYPE_INT64", "TYPE_UINT64", "TYPE_FP32", "TYPE_STRING"]
+TritonDataType = Literal[
+    "TYPE_BOOL", "TYPE_INT32", "TYPE_INT64", "TYPE_UINT64", "TYPE_FP16", "TYPE_FP32", "TYPE_STRING"
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

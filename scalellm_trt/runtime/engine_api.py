@@ -2,20 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import Literal, Protocol
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
+FinishReason = Literal["stop", "length", "error"]
 
-FinishReason = Literal["stop", "length", "cancelled", "error"]
+
+class InvalidRequestError(ValueError):
+    """The request can never be served; the message begins with the field and states the limit."""
+
+
+class UnavailableError(Exception):
+    """The request is good, but the engine cannot take it now; the message says why."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SamplingParams:
-    """How to choose tokens. `temperature` None or 0 means greedy.
+    """How to choose tokens. `temperature` None means greedy: the most probable token each time.
 
-    `stop_token_ids` end a sequence (the end-of-sequence ids among them); the last one is not delivered as text.
+    Attributes:
+        max_tokens: the answer has at most this many tokens.
+        min_tokens: no stop token is chosen before this many tokens.
+        temperature: greater than 0; probabilities are those of `logits / temperature`.
+        top_k: sample from the k most probable tokens; None from all.
+        top_p: sample from the fewest tokens whose probabilities reach this sum; None from all.
+        seed: the same seed gives the same tokens for a request that runs alone; None draws one.
+        repetition_penalty: divides the logits (multiplies, where negative) of tokens in prompt or answer.
+        presence_penalty: is subtracted from the logits of tokens in the answer, once.
+        frequency_penalty: is subtracted from the logits of tokens in the answer, as often as they occur.
+        num_sequences: answers to make; sequence 0 is the one that a request for one answer gets.
+        stop_token_ids: ids that end a sequence; the one that did is delivered as its last token.
+        log_probs: deliver the logarithm of each chosen token's probability (before temperature and penalties).
     """
 
     max_tokens: int
@@ -34,17 +52,23 @@ class SamplingParams:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GenerateRequest:
-    """A prompt as token ids, and how to continue it."""
+    """A prompt as token ids, and how to continue it; `prompt_field` is what messages call the prompt."""
 
     input_ids: tuple[int, ...]
     sampling: SamplingParams
+    prompt_field: str = "input_ids"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chunk:
     """New tokens of one sequence since its last chunk; `finish_reason` is set on the last one of that sequence.
 
-    `error` says why, when `finish_reason` is "error".
+    Attributes:
+        sequence_index: which of the request's sequences, from 0.
+        token_ids: what the engine chose, a stop token that ended the sequence included.
+        log_probs: one for each token, if the request asked for them.
+        finish_reason: why the sequence ended; None while it goes on. "error" ends all sequences of the request.
+        error: what happened, when `finish_reason` is "error".
     """
 
     sequence_index: int
@@ -54,25 +78,30 @@ class Chunk:
     error: str | None = None
 
 
+Sink = Callable[[Chunk], bool]
+"""Takes a chunk and says whether that sequence is to go on; after False its place is freed and no chunk follows."""
+
+
 class Generation(Protocol):
     """A request that the engine has taken."""
 
     def cancel(self) -> None:
-        """Stop it; its blocks are free after the step in progress. No chunk follows. May be called at any time."""
+        """Stop every sequence; the blocks are free after the next step. No chunk follows. From any thread."""
         ...
 
 
 class GenerationEngine(Protocol):
     """An engine with in-flight batching: requests join and leave while others run."""
 
-    def submit(self, request: GenerateRequest, sink: Callable[[Chunk], None]) -> Generation:
+    def submit(self, request: GenerateRequest, sink: Sink) -> Generation:
         """Take a request; `sink` is called from the engine's thread, in order, once per step at most per sequence.
 
         Raises:
-            ValueError: the request can never be served; the message names the field and the limit.
+            InvalidRequestError: the request can never be served.
+            UnavailableError: the queue is full, or the engine is being closed.
         """
         ...
 
     def close(self) -> None:
-        """Stop the engine's thread; live requests get an "error" chunk."""
+        """Stop the engine's thread and wait for it; live and waiting requests get an "error" chunk."""
         ...

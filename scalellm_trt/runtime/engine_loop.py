@@ -1,0 +1,313 @@
+"""In-flight batching over a pipeline that is stepped by hand: one thread, one queue, one place for every decision.
+
+Each turn of the loop: apply cancellations, start waiting requests whose KV pages are free, run one step, deliver the
+new tokens, let other threads run. Requests wait here, in order, and not inside the pipeline: so a cancelled or refused
+one never costs a step, and a full KV cache never breaks a running one.
+"""
+
+from __future__ import annotations
+
+import secrets
+import threading
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Protocol
+
+from . import admission
+from .engine_api import Chunk, UnavailableError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from .engine_api import FinishReason, GenerateRequest, SamplingParams, Sink
+    from .settings import ServiceSettings
+
+_SEED_STRIDE = 0x9E3779B9  # 2**32 / golden ratio: seeds of one request's sequences do not meet those of seed + 1
+
+
+class PipelineSequence(Protocol):
+    """One sequence inside the pipeline."""
+
+    def read(self) -> tuple[Sequence[int], Sequence[float], FinishReason | None]:
+        """Return what came since the last call: ids, their log probabilities, and why it ended ("error": lost)."""
+        ...
+
+    def cancel(self) -> None:
+        """Give the place up; the pages are free after the next step."""
+        ...
+
+
+class Pipeline(Protocol):
+    """What steps all sequences at once. Used from one thread."""
+
+    def add(self, input_ids: Sequence[int], sampling: SamplingParams, seed: int) -> PipelineSequence:
+        """Take a prompt; the next step may already work on it."""
+        ...
+
+    def step(self) -> None:
+        """Process one batch of tokens. After an exception the pipeline is thrown away."""
+        ...
+
+
+class _Lane:
+    """One sequence on its way through the pipeline; greedy requests share one lane among all their sequences."""
+
+    __slots__ = ("handle", "num_tokens", "seed", "sequence_indices", "submission")
+
+    def __init__(self, submission: _Submission, sequence_indices: tuple[int, ...], seed: int) -> None:
+        self.submission = submission
+        self.sequence_indices = sequence_indices
+        self.seed = seed
+        self.num_tokens = 0
+        self.handle: PipelineSequence | None = None
+
+
+class _Submission:
+    """A request that was taken, with its lanes that have not started yet."""
+
+    def __init__(self, request: GenerateRequest, sink: Sink, wake: Callable[[], None]) -> None:
+        self.request = request
+        self.sink = sink
+        self.is_cancelled = False
+        self._wake = wake
+        self.waiting = deque(_lanes(self))
+
+    def cancel(self) -> None:
+        self.is_cancelled = True
+        self._wake()
+
+
+def _lanes(submission: _Submission) -> list[_Lane]:
+    """Return the lanes that a request needs: one if greedy, else one for each sequence with a seed of its own."""
+    sampling = submission.request.sampling
+    indices = tuple(range(sampling.num_sequences))
+    if sampling.temperature is None:
+        return [_Lane(submission, indices, 0)]
+    base = secrets.randbits(32) if sampling.seed is None else (sampling.seed ^ sampling.seed >> 32)
+    return [_Lane(submission, (index,), (base + index * _SEED_STRIDE) % 2**32) for index in indices]
+
+
+class EngineLoop:
+    """A `GenerationEngine` that owns a pipeline and the thread that steps it."""
+
+    def __init__(
+        self,
+        settings: ServiceSettings,
+        make_pipeline: Callable[[], Pipeline],
+        *,
+        on_step: Callable[[], None] = lambda: None,
+        log: Callable[[str], None] = print,
+    ) -> None:
+        """Build the pipeline and start the thread.
+
+        Args:
+            settings: limits and policy.
+            make_pipeline: builds the pipeline, now and again after a step has failed.
+            on_step: called from the engine's thread after each step, when its tokens have been delivered.
+            log: takes a line for the server's log.
+        """
+        self._settings = settings
+        self._make_pipeline = make_pipeline
+        self._on_step = on_step
+        self._log = log
+        self._condition = threading.Condition()
+        self._waiting: deque[_Submission] = deque()  # guarded by _condition, as are the next two
+        self._num_submitted = 0
+        self._is_closing = False
+        self._running: list[_Lane] = []  # of the engine's thread only, as are the next two
+        self._leaving: list[_Lane] = []  # cancelled, but their pages are taken until the next step
+        self._pipeline: Pipeline | None = make_pipeline()
+        self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
+        self._thread.start()
+
+    def submit(self, request: GenerateRequest, sink: Sink) -> _Submission:
+        """Take a request; see `GenerationEngine.submit`."""
+        admission.check(request, self._settings)
+        submission = _Submission(request, sink, self._wake)
+        with self._condition:
+            if self._is_closing:
+                raise UnavailableError("the model is being unloaded")
+            free = max(0, self._settings.max_batch_size - len(self._running))
+            if len(self._waiting) >= self._settings.max_queue_size + free:
+                message = f"max_queue_size: {len(self._waiting)} requests are waiting already; try again later"
+                raise UnavailableError(message)
+            self._waiting.append(submission)
+            self._num_submitted += 1
+            self._condition.notify()
+        return submission
+
+    def close(self) -> None:
+        """Stop the engine; see `GenerationEngine.close`."""
+        with self._condition:
+            self._is_closing = True
+            self._condition.notify()
+        self._thread.join()
+
+    def _wake(self) -> None:
+        with self._condition:
+            self._condition.notify()
+
+    def _run(self) -> None:
+        while self._wait_for_work():
+            try:
+                self._turn()
+            except Exception as error:
+                self._fail(error)
+        reason = "the model is being unloaded"
+        self._end(self._running, reason)
+        self._end(self._take_waiting(), reason)
+        self._pipeline = None
+
+    def _wait_for_work(self) -> bool:
+        """Block while there is nothing to do; return False once the engine is being closed."""
+        with self._condition:
+            while not (self._waiting or self._running or self._leaving or self._is_closing):
+                self._condition.wait()
+            return not self._is_closing
+
+    def _turn(self) -> None:
+        """Do one step and everything around it."""
+        self._drop_cancelled()
+        self._ensure_pipeline()
+        self._start_waiting()
+        if self._pipeline is None or not (self._running or self._leaving):
+            return
+        self._pipeline.step()
+        self._leaving.clear()
+        self._deliver()
+        self._on_step()
+        self._give_way()
+
+    def _ensure_pipeline(self) -> None:
+        """Build a new pipeline after a failed step; if that fails, the next request tries again."""
+        if self._pipeline is not None:
+            return
+        try:
+            self._pipeline = self._make_pipeline()
+        except Exception as error:
+            self._log(f"engine: the pipeline could not be rebuilt: {error}")
+            self._end(self._take_waiting(), f"the engine failed and could not be restarted: {error}")
+
+    def _drop_cancelled(self) -> None:
+        """Free the places of requests that nobody waits for any more."""
+        with self._condition:
+            if any(submission.is_cancelled for submission in self._waiting):
+                self._waiting = deque(submission for submission in self._waiting if not submission.is_cancelled)
+        for lane in [lane for lane in self._running if lane.submission.is_cancelled]:
+            self._leave(lane)
+
+    def _leave(self, lane: _Lane) -> None:
+        assert lane.handle is not None
+        lane.handle.cancel()
+        self._running.remove(lane)
+        self._leaving.append(lane)
+
+    def _start_waiting(self) -> None:
+        """Hand sequences to the pipeline, in order, until the next one has no place."""
+        while self._pipeline is not None and (lane := self._next_lane()) is not None:
+            request = lane.submission.request
+            try:
+                lane.handle = self._pipeline.add(request.input_ids, request.sampling, lane.seed)
+            except Exception as error:
+                self._log(f"engine: a request could not be started: {error}")
+                self._end([lane], f"the engine could not start the request: {error}")
+            else:
+                self._running.append(lane)
+
+    def _next_lane(self) -> _Lane | None:
+        """Take the first waiting sequence if there is a place and KV pages for it."""
+        with self._condition:
+            if not self._waiting or len(self._running) >= self._settings.max_batch_size:
+                return None
+            submission = self._waiting[0]
+            lane = submission.waiting[0]
+            taken = sum(map(self._num_blocks, self._running)) + sum(map(self._num_blocks, self._leaving))
+            if taken + self._num_blocks(lane) > self._settings.num_kv_blocks:
+                return None
+            submission.waiting.popleft()
+            if not submission.waiting:
+                self._waiting.popleft()
+            return lane
+
+    def _num_blocks(self, lane: _Lane) -> int:
+        """Return the KV pages that the policy counts for a sequence."""
+        request = lane.submission.request
+        if self._settings.batch_scheduler_policy == "guaranteed_no_evict":
+            num_tokens = admission.max_cached_tokens(request)
+        else:
+            num_tokens = len(request.input_ids) + lane.num_tokens
+        return admission.num_blocks(num_tokens, self._settings.tokens_per_block)
+
+    def _deliver(self) -> None:
+        """Pass on what the step has made."""
+        for lane in list(self._running):
+            assert lane.handle is not None
+            ids, log_probs, finish_reason = lane.handle.read()
+            lane.num_tokens += len(ids)
+            if finish_reason == "error":
+                self._running.remove(lane)
+                self._end([lane], "the engine ran out of KV cache for this request")
+            elif finish_reason is not None:
+                self._running.remove(lane)
+                self._offer(lane, tuple(ids), tuple(log_probs), finish_reason)
+            elif ids and not self._offer(lane, tuple(ids), tuple(log_probs), None):
+                self._leave(lane)
+
+    def _offer(
+        self, lane: _Lane, ids: tuple[int, ...], log_probs: tuple[float, ...], finish_reason: FinishReason | None
+    ) -> bool:
+        """Call the sink for each sequence that the lane stands for; return whether one of them is to go on."""
+        lane.sequence_indices = tuple(
+            index
+            for index in lane.sequence_indices
+            if self._sink(
+                lane.submission,
+                Chunk(sequence_index=index, token_ids=ids, log_probs=log_probs, finish_reason=finish_reason),
+            )
+        )
+        return bool(lane.sequence_indices)
+
+    def _sink(self, submission: _Submission, chunk: Chunk) -> bool:
+        if submission.is_cancelled:
+            return False
+        try:
+            return submission.sink(chunk)
+        except Exception as error:
+            # One request's trouble must not end the others'.
+            self._log(f"engine: a request's chunk could not be delivered: {error!r}")
+            return False
+
+    def _give_way(self) -> None:
+        """Let the threads that bring requests run: a step holds the interpreter's lock from beginning to end.
+
+        After a step the first of them has asked for the lock and gets it by `sleep(0)`. As long as requests come
+        in, more may be behind it, each needing a moment to wake up.
+        """
+        for _ in range(self._settings.max_batch_size):
+            before = self._num_submitted
+            time.sleep(0)
+            if self._num_submitted == before:
+                return
+            time.sleep(0.0002)
+
+    def _fail(self, error: Exception) -> None:
+        """Give up what is running after a failed step; what waits is served by a new pipeline."""
+        self._log(f"engine: a step failed; {len(self._running)} sequences are lost, the pipeline is rebuilt: {error}")
+        lost, self._running = self._running, []
+        self._leaving.clear()
+        for lane in lost:
+            lane.handle = None  # a handle keeps the old pipeline's memory alive
+        self._pipeline = None
+        self._end(lost, f"the engine failed in a step and was restarted: {error}")
+
+    def _take_waiting(self) -> list[_Lane]:
+        with self._condition:
+            waiting, self._waiting = self._waiting, deque()
+        return [submission.waiting[0] for submission in waiting]
+
+    def _end(self, lanes: Iterable[_Lane], reason: str) -> None:
+        """Tell the clients of `lanes` that no more comes; it holds for all sequences of their requests."""
+        for lane in lanes:
+            chunk = Chunk(sequence_index=lane.sequence_indices[0], token_ids=(), finish_reason="error", error=reason)
+            self._sink(lane.submission, chunk)
+            lane.submission.is_cancelled = True

@@ -1,0 +1,123 @@
+"""Streamed text is the whole text, for byte-level and SentencePiece vocabularies, however the tokens were cut."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers
+
+from scalellm_trt.runtime.detokenizer import Detokenizer, TokenBytes, UnsupportedTokenizerError
+
+
+def byte_level() -> Tokenizer:
+    """A byte-level BPE of the 256 bytes, a few merges, one special and one plain added token."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    merges = [("Ġ", "t"), ("h", "e"), ("Ġt", "he"), ("ð", "Ł")]
+    vocab = {char: index for index, char in enumerate(alphabet)}
+    for left, right in merges:
+        vocab[left + right] = len(vocab)
+    tokenizer = Tokenizer(models.BPE(vocab=vocab, merges=merges))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens([AddedToken("<|end|>", special=True)])
+    tokenizer.add_tokens([AddedToken("<tool call>", special=False)])
+    return tokenizer
+
+
+def sentencepiece() -> Tokenizer:
+    """A BPE as Llama 2 writes it: U+2581 for a space, bytes as <0xNN>, one leading space stripped."""
+    vocab = {"<unk>": 0, "<s>": 1, "</s>": 2} | {f"<0x{byte:02X}>": 3 + byte for byte in range(256)}
+    for token in ("▁", "a", "b", "▁a", "▁b", "é", "ab"):
+        vocab[token] = len(vocab)
+    merges = [("▁", "a"), ("▁", "b"), ("a", "b")]
+    tokenizer = Tokenizer(models.BPE(vocab=vocab, merges=merges, unk_token="<unk>", byte_fallback=True, fuse_unk=True))
+    tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    tokenizer.decoder = decoders.Sequence(
+        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    )
+    tokenizer.add_special_tokens([AddedToken(token, special=True) for token in ("<unk>", "<s>", "</s>")])
+    return tokenizer
+
+
+BYTE_LEVEL, SENTENCEPIECE = byte_level(), sentencepiece()
+TABLES = {
+    "byte-level": TokenBytes.of(BYTE_LEVEL, skip_special_tokens=True),
+    "sentencepiece": TokenBytes.of(SENTENCEPIECE, skip_special_tokens=True),
+}
+IDS = st.lists(st.integers(0, 280), max_size=40)
+CUTS = st.lists(st.integers(0, 40), max_size=10)
+
+
+def stream(table: TokenBytes, ids: list[int], cuts: list[int]) -> str:
+    bounds = [0, *sorted(min(cut, len(ids)) for cut in cuts), len(ids)]
+    detokenizer = Detokenizer(table)
+    text = "".join(detokenizer.feed(ids[a:b]) for a, b in pairwise(bounds))
+    return text + detokenizer.finish()
+
+
+@pytest.mark.parametrize("name", TABLES)
+@given(ids=IDS, cuts=CUTS)
+def test_any_cutting_of_any_tokens_gives_the_same_text(name: str, ids: list[int], cuts: list[int]) -> None:
+    table = TABLES[name]
+    assert stream(table, ids, cuts) == table.join(ids).decode("utf-8", "replace")
+
+
+@given(ids=IDS)
+def test_byte_level_text_is_what_the_tokenizer_decodes(ids: list[int]) -> None:
+    known = [index for index in ids if index < BYTE_LEVEL.get_vocab_size()]
+    assert TABLES["byte-level"].decode(known) == BYTE_LEVEL.decode(known)
+
+
+@given(text=st.text(alphabet=st.characters(codec="utf-8", exclude_characters="▁"), max_size=30), cuts=CUTS)
+def test_real_text_survives_both_vocabularies(text: str, cuts: list[int]) -> None:
+    byte_ids = BYTE_LEVEL.encode(text).ids
+    assert stream(TABLES["byte-level"], byte_ids, cuts) == BYTE_LEVEL.decode(byte_ids)
+    piece_ids = SENTENCEPIECE.encode(text).ids
+    assert TABLES["sentencepiece"].decode(piece_ids) == SENTENCEPIECE.decode(piece_ids)
+
+
+def test_an_emoji_appears_when_its_last_byte_is_there() -> None:
+    detokenizer = Detokenizer(TABLES["byte-level"])
+    ids = BYTE_LEVEL.encode("🙂").ids
+    assert len(ids) == 3
+    assert [detokenizer.feed([index]) for index in ids] == ["", "", "🙂"]
+
+
+def test_an_unfinished_character_becomes_a_replacement_character() -> None:
+    detokenizer = Detokenizer(TABLES["byte-level"])
+    assert detokenizer.feed(BYTE_LEVEL.encode("🙂").ids[:2]) == ""
+    assert detokenizer.finish() == "�"
+
+
+def test_a_continuation_keeps_its_leading_space() -> None:
+    table = TABLES["sentencepiece"]
+    ids = SENTENCEPIECE.encode("a b").ids
+    assert table.decode(ids) == "a b"
+    assert Detokenizer(table).feed(ids[1:]) == " b"
+
+
+def test_special_tokens_are_skipped_only_if_asked() -> None:
+    end, tool = BYTE_LEVEL.encode("<|end|><tool call>").ids
+    assert TABLES["byte-level"].decode([end, tool]) == "<tool call>"
+    assert TokenBytes.of(BYTE_LEVEL, skip_special_tokens=False).decode([end]) == "<|end|>"
+
+
+def test_ids_of_a_padded_vocabulary_have_no_text() -> None:
+    assert TABLES["byte-level"].decode([100_000, -1]) == ""
+
+
+def test_an_unknown_decoder_is_refused_by_name() -> None:
+    tokenizer = byte_level()
+    tokenizer.decoder = decoders.WordPiece()
+    with pytest.raises(UnsupportedTokenizerError, match="WordPiece"):
+        TokenBytes.of(tokenizer, skip_special_tokens=True)
+
+
+def test_a_decoder_that_lies_is_found_out() -> None:
+    tokenizer = byte_level()
+    tokenizer.decoder = decoders.Sequence([decoders.Fuse(), decoders.Replace("ll", "L")])
+    with pytest.raises(UnsupportedTokenizerError, match="not supported"):
+        TokenBytes.of(tokenizer, skip_special_tokens=True)
