@@ -11,6 +11,7 @@ import errno
 import json
 import os
 import re
+import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from scalellm_trt.model_source.store import Store
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
+_RETRY_PAUSES_S = (0.5, 2.0)
 _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS)
 _DEFAULT_ENDPOINT = "https://huggingface.co"
 
@@ -111,7 +113,16 @@ def _download(
 
 
 def _download_file(source: HubSource, commit: str, name: str) -> Path:
-    """Return the file's path in the cache; an interrupted download goes on where it stopped."""
+    """Return the file's path in the cache; try again where the connection broke, since not every client does."""
+    for pause_s in _RETRY_PAUSES_S:
+        try:
+            return _download_once(source, commit, name)
+        except HubUnreachableError:
+            time.sleep(pause_s)
+    return _download_once(source, commit, name)
+
+
+def _download_once(source: HubSource, commit: str, name: str) -> Path:
     from huggingface_hub import hf_hub_download
     from huggingface_hub.utils.tqdm import disable_progress_bars
 

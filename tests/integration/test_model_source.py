@@ -57,8 +57,15 @@ def test_every_digit_is_a_token(tokenizer: Tokenizer) -> None:
     assert tokenizer.encode("12345").tokens == ["1", "2", "3", "4", "5"]
 
 
-@settings(max_examples=300, deadline=None)
-@given(text=st.text() | st.text(alphabet="aB1 \n\t.'é漢🙂<|>_"))
+# The model's own vocabulary lacks 21 bytes: those that no UTF-8 has, those that begin U+40000 to U+BFFFF (planes with
+# no characters), and six control characters. They are dropped, by the original and by llama.cpp as well.
+KNOWN_CHARACTERS = st.characters(codec="utf-8", exclude_characters="\x04\x06\x13\x14\x16\x1d").filter(
+    lambda character: not 0x40000 <= ord(character) < 0xC0000
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(text=st.text(KNOWN_CHARACTERS) | st.text(alphabet="aB1 \n\t.'é漢🙂<|>_"))
 def test_decoding_gives_the_encoded_text_back(tokenizer: Tokenizer, text: str) -> None:
     assert tokenizer.decode(tokenizer.encode(text).ids, skip_special_tokens=False) == text
 
