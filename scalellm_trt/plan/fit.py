@@ -46,7 +46,7 @@ def problem(recipe: Recipe, plan: Plan, machine: Machine, problem_at: ProblemAt,
     changes = [change for change, _ in zip(suggestions(recipe, try_plan), range(MAX_SUGGESTIONS), strict=False)]
     needed = format_gib(worst.total_bytes + machine.memory_total_bytes - worst.available_bytes)
     hint = f"Try: {', or '.join(changes)}." if changes else f"No single change is enough; it takes {needed} of memory."
-    return problem_at(_largest_key(worst), message, hint)
+    return problem_at(_largest_key(recipe, worst), message, hint)
 
 
 def suggestions(recipe: Recipe, try_plan: TryPlan) -> Iterator[str]:
@@ -140,9 +140,8 @@ def _item_text(plan: Plan, name: str) -> str:
     return f"{name} {format_gib(num_bytes)}"
 
 
-def _largest_key(budget: MemoryBudget) -> str:
+def _largest_key(recipe: Recipe, budget: MemoryBudget) -> str:
     """Return the recipe key that the largest item of a budget follows from."""
+    pool = "limits.max_batch_size" if recipe.serving.kv_cache_tokens is None else "serving.kv_cache_tokens"
     largest = max(budget.items, key=lambda item: item.num_bytes).name
-    return {"KV cache": "limits.max_batch_size", "activations": "limits.max_num_tokens"}.get(
-        largest, "quantization.weights"
-    )
+    return {"KV cache": pool, "activations": "limits.max_num_tokens"}.get(largest, "quantization.weights")

@@ -93,6 +93,7 @@ def test_a_machine_that_is_too_small_for_any_single_change_is_told_what_it_takes
 
 def test_the_problem_points_at_the_key_that_its_largest_item_follows_from() -> None:
     assert refused(limits=LARGE).key == "limits.max_batch_size"
+    assert refused(limits=LARGE, serving={"kv_cache_tokens": 100_000}).key == "serving.kv_cache_tokens"
     tiny = dataclasses.replace(MACHINE, memory_total_bytes=GIB)
     limits = {"max_batch_size": 1, "max_seq_len": 64, "max_num_tokens": 64}
     assert refused(tiny, limits=limits, quantization={"weights": "full_prec"}).key == "quantization.weights"
