@@ -14,7 +14,6 @@ from scalellm_trt.pipeline.build import reasons_to_publish, stage_inputs
 from scalellm_trt.pipeline.steps import STEPS, Step, Workspace
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from pathlib import Path
 
     from scalellm_trt.artefacts.manifest import Manifest, Scalar, StageName
