@@ -11,7 +11,7 @@ from scalellm_trt.plan import LimitsPlan, Plan, QuantizationPlan, ServingPlan
 from tests.fakes.tiny_models import tiny_spec
 
 if TYPE_CHECKING:
-    from scalellm_trt.recipe import WeightFormat
+    from scalellm_trt.recipe import Calibration, WeightFormat
 
 
 def tiny_plan(
@@ -20,6 +20,7 @@ def tiny_plan(
     weights: WeightFormat = "full_prec",
     kv_cache_dtype: str = "float16",
     group_size: int | None = None,
+    calibration: Calibration | None = None,
     **changes: object,
 ) -> Plan:
     """Return the plan of a tiny model on the embedded CPU backend, with `changes` to its fields."""
@@ -35,7 +36,7 @@ def tiny_plan(
             weights=weights,
             group_size=group_size,
             kv_cache_dtype=kv_cache_dtype,  # type: ignore[arg-type]
-            calibration=None,
+            calibration=calibration,
         ),
         limits=LimitsPlan(max_batch_size=4, max_input_len=63, max_seq_len=64, max_num_tokens=32),
         serving=ServingPlan(

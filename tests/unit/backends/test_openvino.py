@@ -13,6 +13,7 @@ from scalellm_trt.backends import backend_for
 from scalellm_trt.backends.openvino import OpenVinoBackend, service_settings
 from scalellm_trt.backends.runtime_files import files_behind
 from scalellm_trt.errors import ArtefactError, UnsupportedError
+from scalellm_trt.recipe import Calibration
 from scalellm_trt.runtime import settings
 from tests.fakes.plans import tiny_plan
 from tests.fakes.tiny_models import tiny_spec, write_model
@@ -61,11 +62,22 @@ def test_every_refusal_is_reported_at_once() -> None:
     assert "3 ranks" in problems["parallel.pp_size"].message
 
 
-def test_tool_versions_name_what_decides_the_bytes_of_a_stage() -> None:
-    backend = OpenVinoBackend()
-    assert backend.tool_versions("compile")["openvino"][0].isdigit()
-    assert set(backend.tool_versions("quantize")) == {"nvidia-modelopt", "torch", "transformers"}
-    assert backend.tool_versions("assemble") == {}
+def test_stage_inputs_name_what_decides_the_bytes_of_a_stage() -> None:
+    backend, streamed = OpenVinoBackend(), tiny_plan(weights="int8_wo")
+    assert str(backend.stage_inputs(streamed, "compile")["tool.openvino"])[0].isdigit()
+    assert backend.stage_inputs(streamed, "quantize") == {}
+    assert backend.stage_inputs(streamed, "assemble") == {}
+
+
+def test_the_text_that_is_calibrated_on_is_an_input_by_its_content(tmp_path: Path) -> None:
+    text = tmp_path / "text.txt"
+    text.write_text("first")
+    plan = tiny_plan(weights="int4_awq", calibration=Calibration(source=f"file:{text}"))
+    first = OpenVinoBackend().stage_inputs(plan, "quantize")
+    assert {"tool.nvidia-modelopt", "tool.torch", "tool.transformers"} < set(first)
+    text.write_text("second")
+    second = OpenVinoBackend().stage_inputs(plan, "quantize")
+    assert [key for key in first if first[key] != second[key]] == ["quantization.calibration.texts"]
 
 
 def test_a_model_goes_from_weights_to_a_triton_model(tmp_path: Path) -> None:

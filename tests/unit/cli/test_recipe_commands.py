@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from scalellm_trt.cli.main import run
+from scalellm_trt.cli.command_line import run
 
 MODEL = """\
 model:

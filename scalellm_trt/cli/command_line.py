@@ -59,14 +59,14 @@ def main() -> None:
     sys.exit(run(sys.argv[1:]))
 
 
-def run(arguments: list[str]) -> int:
-    """Run one command.
+def run(arguments: list[str], commands: typer.Typer = app) -> int:
+    """Run one command of `commands`.
 
     Returns:
         The exit code; nothing is raised.
     """
     try:
-        result = app(arguments, standalone_mode=False)
+        result = commands(arguments, standalone_mode=False)
     except ScaleLLMError as error:
         _report(error, as_json="--json" in arguments)
         return error.exit_code
