@@ -4,9 +4,9 @@
 
 For each number of layers it writes float16 shards (1.8 GiB for 2 layers, 12.4 GiB for 20, and twice as much again for
 the outputs; removed afterwards), then runs conversion and copy in turn. Both read the same shards; before each run
-their pages are dropped from the page cache (`--cache warm` keeps them). The conversion runs in a process of its
-own, whose anonymous memory (RssAnon of /proc/PID/status) is sampled every few milliseconds. At last the compiler's own
-int8 and int4 quantization of the converted weights is timed.
+their pages are dropped from the page cache (`--cache warm` keeps them). The conversion runs in a process of its own,
+whose anonymous memory (RssAnon of /proc/PID/status) is sampled every few milliseconds. At last the compiler's own int8
+and int4 quantization of the converted weights is timed.
 
     ratio = copy seconds / conversion seconds, median over pairs; 1.0 means as fast as cp + fsync
 """
