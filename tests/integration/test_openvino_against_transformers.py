@@ -1,4 +1,4 @@
-"""Random models of every family: what is converted and compiled says what transformers says, padding and state included."""
+"""Random models of every family: what is converted and compiled says what transformers says, step by step."""
 
 from __future__ import annotations
 
