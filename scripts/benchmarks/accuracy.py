@@ -326,7 +326,7 @@ def main() -> int:
     cache_dir = options.work_dir / ".cache" / "models"
     model = model_source.resolve(options.model, sha256, cache_dir, ignore_progress, base_dir=Path())
     lines = []
-    with tempfile.TemporaryDirectory(prefix="numbers-", dir=options.work_dir) as work_dir:
+    with tempfile.TemporaryDirectory(prefix="accuracy-", dir=options.work_dir) as work_dir:
         for line in number_lines(model.directory, options, Path(work_dir)):
             lines.append(line)
             if not options.json:
