@@ -73,7 +73,10 @@ def build_model(spec: ModelSpec, weights: DecoderWeights) -> Model:
     logits.output(0).set_names({"logits"})
     result = ops.result(logits, name="logits")
     inputs = [input_ids, attention_mask, position_ids, beam_idx]
-    return ov.Model([result], attention.assigns, inputs, attention.variables, "decoder")
+    model = ov.Model([result], attention.assigns, inputs, attention.variables, "decoder")
+    # On processors with VNNI the plugin would quantize activations too: not what these weight formats promise.
+    model.set_rt_info("0", ["runtime_options", "DYNAMIC_QUANTIZATION_GROUP_SIZE"])
+    return model
 
 
 def inverse_frequencies(spec: ModelSpec) -> NDArray[np.float32]:

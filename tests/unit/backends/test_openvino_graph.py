@@ -50,7 +50,6 @@ class StatefulRunner:
         properties = {
             "KV_CACHE_PRECISION": "f32",
             "INFERENCE_PRECISION_HINT": "f32",
-            "DYNAMIC_QUANTIZATION_GROUP_SIZE": "0",
             "INFERENCE_NUM_THREADS": 1,
         }
         self.compiled = ov.Core().compile_model(str(directory / MODEL_FILE), "CPU", properties)
@@ -130,6 +129,11 @@ def test_every_weight_format_runs_compressed_and_equals_its_dequantized_values(
     assert relative_error(runner.run([PROMPT])[0], reference.logits(PROMPT)) < 1e-5
     stored = "f16" if dtype == "float16" else "bf16"
     assert runner.matrix_precisions() == [precision] * 10 + [stored]
+
+
+def test_activations_are_never_quantized(tmp_path: Path) -> None:
+    runner, _ = compiled(tmp_path, "W8A16")
+    assert runner.compiled.get_property("DYNAMIC_QUANTIZATION_GROUP_SIZE") == 0
 
 
 def test_left_padding_does_not_change_a_row(tmp_path: Path) -> None:

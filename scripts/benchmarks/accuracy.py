@@ -121,11 +121,7 @@ def compiled_score(checkpoint_dir: Path, token_ids: list[int], reference: NDArra
     score = Score(token_ids)
     with tempfile.TemporaryDirectory(dir=checkpoint_dir.parent) as engine_dir:
         compile_checkpoint(checkpoint_dir, Path(engine_dir), ignore_progress)
-        properties = {
-            "KV_CACHE_PRECISION": "f32",
-            "INFERENCE_PRECISION_HINT": "f32",
-            "DYNAMIC_QUANTIZATION_GROUP_SIZE": "0",
-        }
+        properties = {"KV_CACHE_PRECISION": "f32", "INFERENCE_PRECISION_HINT": "f32"}
         request = ov.Core().compile_model(Path(engine_dir) / MODEL_FILE, "CPU", properties).create_infer_request()
         for start in range(0, len(token_ids), CHUNK_TOKENS):
             ids = np.array([token_ids[start : start + CHUNK_TOKENS]], np.int64)
@@ -326,7 +322,7 @@ def main() -> int:
     cache_dir = options.work_dir / ".cache" / "models"
     model = model_source.resolve(options.model, sha256, cache_dir, ignore_progress, base_dir=Path())
     lines = []
-    with tempfile.TemporaryDirectory(prefix="numbers-", dir=options.work_dir) as work_dir:
+    with tempfile.TemporaryDirectory(prefix="accuracy-", dir=options.work_dir) as work_dir:
         for line in number_lines(model.directory, options, Path(work_dir)):
             lines.append(line)
             if not options.json:
