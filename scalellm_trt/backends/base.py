@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from scalellm_trt.artefacts.manifest import Scalar, StageName
     from scalellm_trt.artefacts.types import Checkpoint, Engine, EngineKind, TritonModel
     from scalellm_trt.errors import Problem
     from scalellm_trt.plan import Plan
@@ -26,8 +27,14 @@ class Backend(Protocol):
         """Return what keeps this backend from building `plan`; touches no GPU and imports nothing heavy."""
         ...
 
-    def tool_versions(self, stage: str) -> dict[str, str]:
-        """Return name → version of each library that decides the bytes a stage writes; part of the stage's key."""
+    def stage_inputs(self, plan: Plan, stage: StageName) -> dict[str, Scalar]:
+        """Return what decides the bytes that a stage writes, besides the plan and our own code; part of its key.
+
+        That is the versions of the libraries that compute them, and the contents of files that the plan only names.
+
+        Raises:
+            RecipeError: such a file cannot be read.
+        """
         ...
 
     def quantize(self, plan: Plan, out_dir: Path, progress: Progress) -> None:

@@ -12,6 +12,7 @@ import json
 from importlib import metadata
 from typing import TYPE_CHECKING, Final
 
+from scalellm_trt.artefacts import digest
 from scalellm_trt.artefacts.types import EngineKind, TritonModel, TritonTensor
 from scalellm_trt.backends.runtime_files import files_behind
 from scalellm_trt.errors import ArtefactError, Problem
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from scalellm_trt.artefacts.manifest import Scalar, StageName
     from scalellm_trt.artefacts.types import Checkpoint, Engine
     from scalellm_trt.backends.base import Progress
     from scalellm_trt.plan import Plan
@@ -34,7 +36,7 @@ ENTRY_MODULE: Final = "hosted_model"
 ENGINE_MODULE: Final = "engine_openvino"  # the entry module imports it by the name in the settings
 ENGINE_DIRECTORY: Final = "engine"
 
-_STAGE_TOOLS: Final = {"quantize": ("nvidia-modelopt", "torch", "transformers"), "compile": ("openvino",)}
+_CALIBRATION_TOOLS: Final = ("nvidia-modelopt", "torch", "transformers")
 
 
 class OpenVinoBackend:
@@ -62,9 +64,19 @@ class OpenVinoBackend:
             problems.append(Problem(key="model", message=message, hint="Set eos_token_id in the model's config.json."))
         return problems
 
-    def tool_versions(self, stage: str) -> dict[str, str]:
-        """See `base.Backend.tool_versions`; a library that is not there counts as a version of its own."""
-        return {name: _version(name) for name in _STAGE_TOOLS.get(stage, ())}
+    def stage_inputs(self, plan: Plan, stage: StageName) -> dict[str, Scalar]:
+        """See `base.Backend.stage_inputs`; a library that is not there counts as a version of its own."""
+        if stage == "compile":
+            return {"tool.openvino": _version("openvino")}
+        if stage != "quantize" or plan.quantization.weights in STREAMED_FORMATS:
+            return {}
+        versions: dict[str, Scalar] = {f"tool.{name}": _version(name) for name in _CALIBRATION_TOOLS}
+        if plan.quantization.calibration is not None:
+            from scalellm_trt.checkpoint.calibration import load_texts
+
+            texts = load_texts(plan.quantization.calibration.source)
+            versions["quantization.calibration.texts"] = digest.of_value(texts)
+        return versions
 
     def quantize(self, plan: Plan, out_dir: Path, progress: Progress) -> None:
         """See `base.Backend.quantize`."""

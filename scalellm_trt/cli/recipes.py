@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from scalellm_trt.errors import Problem, RecipeError
+from scalellm_trt.errors import Problem, RecipeError, UnsupportedError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -58,21 +58,30 @@ def show(recipe: Annotated[Path, typer.Argument(help="A recipe file.")], as_json
 
 
 def validate(recipe: Annotated[list[Path], typer.Argument(help="Recipe files.")], as_json: Json = False) -> None:
-    """Report every problem of the recipes given; exit code 2 if there is one."""
+    """Report every problem of the recipes given.
+
+    Exit code 2 where a recipe is wrong, 3 where it asks for what this machine cannot do.
+    """
     problems: list[Problem] = []
+    unsupported: list[Problem] = []
     good: list[LoadedRecipe] = []
     for path in recipe:
         try:
             good.append(check(path))
         except RecipeError as error:
             problems += error.problems
+        except UnsupportedError as error:
+            unsupported += error.problems
     problems += _taken_names(good)
     if not as_json:
         for loaded in good:
             typer.echo(f"{loaded.path}: ok, {loaded.recipe.name}")
+    # A file that several recipes extend is wrong once.
+    found_problems = list(dict.fromkeys([*problems, *unsupported]))
     if problems:
-        # A file that several recipes extend is wrong once.
-        raise RecipeError(list(dict.fromkeys(problems)))
+        raise RecipeError(found_problems)
+    if unsupported:
+        raise UnsupportedError(found_problems)
     if as_json:
         found = [{"file": str(loaded.path), "name": loaded.recipe.name} for loaded in good]
         typer.echo(json.dumps({"recipes": found, "problems": []}, indent=2))
@@ -82,11 +91,15 @@ def check(path: Path) -> LoadedRecipe:
     """Find what is wrong with one recipe: the only place that `validate` asks.
 
     Raises:
-        RecipeError: with every problem.
+        RecipeError: with every problem of the recipe.
+        UnsupportedError: with everything that this machine or the model cannot do.
     """
-    from scalellm_trt.recipe import load
+    from scalellm_trt import pipeline, recipe
 
-    return load(path)
+    loaded = recipe.load(path)
+    if problems := pipeline.check(path, pipeline.Workspace()):
+        raise UnsupportedError(problems)
+    return loaded
 
 
 def recipe_files(directory: Path) -> list[Path]:

@@ -14,7 +14,7 @@ from scalellm_trt.artefacts import digest, manifest
 from scalellm_trt.artefacts.stage_cache import StageCache, StageResult
 from scalellm_trt.artefacts.types import Checkpoint, Engine, LocalModel
 from scalellm_trt.backends import backend_for
-from scalellm_trt.errors import UnsupportedError
+from scalellm_trt.errors import StageError, UnsupportedError
 from scalellm_trt.pipeline.steps import BuildReport, Step, StepReport, Workspace
 from scalellm_trt.triton import repository
 
@@ -71,10 +71,18 @@ class _Build:
                 reasons.append("new plan")
         return made
 
-    def stage(self, stage: StageName, inputs: Mapping[str, Scalar], make: Callable[[Path], None]) -> StageResult:
-        """Run one cached stage."""
+    def stage(
+        self, plan: Plan, stage: StageName, inputs: Mapping[str, Scalar], make: Callable[[Path], None]
+    ) -> StageResult:
+        """Run one cached stage; one that must run and has no room on the disk is refused before it starts."""
+
+        def make_with_room(out_dir: Path) -> None:
+            if problem := planning.disk_problem(plan, stage):
+                raise StageError(problem.message, hint=problem.hint)
+            make(out_dir)
+
         with self.step(stage) as reasons:
-            result = self.cache.find_or_make(self.name, stage, inputs, make, force=stage in self.force)
+            result = self.cache.find_or_make(self.name, stage, inputs, make_with_room, force=stage in self.force)
             reasons.extend(result.reasons)
         return result
 
@@ -107,12 +115,12 @@ def _steps(run: _Build) -> Iterator[Step]:
     yield "plan"
 
     inputs = stage_inputs(plan, backend, "quantize")
-    quantized = run.stage("quantize", inputs, lambda out_dir: backend.quantize(plan, out_dir, progress))
+    quantized = run.stage(plan, "quantize", inputs, lambda out_dir: backend.quantize(plan, out_dir, progress))
     checkpoint = Checkpoint(directory=quantized.directory, digest=quantized.manifest.digest)
     yield "quantize"
 
     inputs = {**stage_inputs(plan, backend, "compile"), "checkpoint": checkpoint.digest}
-    compiled = run.stage("compile", inputs, lambda out_dir: backend.compile(plan, checkpoint, out_dir, progress))
+    compiled = run.stage(plan, "compile", inputs, lambda out_dir: backend.compile(plan, checkpoint, out_dir, progress))
     yield "compile"
 
     _assemble(run, plan, backend, compiled)
@@ -184,6 +192,5 @@ def make_plan(loaded: LoadedRecipe, model: LocalModel) -> Plan:
 
 def stage_inputs(plan: Plan, backend: Backend, stage: StageName) -> dict[str, Scalar]:
     """Return all that a stage's result depends on, besides the artefact before it."""
-    tools = {f"tool.{name}": version for name, version in backend.tool_versions(stage).items()}
     code = digest.of_sources([PACKAGE_DIR / name for name in STAGE_SOURCES[stage]], PACKAGE_DIR)
-    return {**planning.stage_inputs(plan, stage), **tools, "scalellm_trt": code}
+    return {**planning.stage_inputs(plan, stage), **backend.stage_inputs(plan, stage), "scalellm_trt": code}

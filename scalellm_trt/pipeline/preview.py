@@ -9,7 +9,7 @@ from scalellm_trt import plan as planning
 from scalellm_trt.artefacts.stage_cache import StageCache
 from scalellm_trt.artefacts.types import LocalModel
 from scalellm_trt.backends import backend_for
-from scalellm_trt.errors import Problem, ProblemsError, UnsupportedError
+from scalellm_trt.errors import Problem, UnsupportedError
 from scalellm_trt.pipeline.build import reasons_to_publish, stage_inputs
 from scalellm_trt.pipeline.steps import STEPS, Step, Workspace
 
@@ -26,15 +26,22 @@ if TYPE_CHECKING:
 UPSTREAM: dict[StageName, str] = {"quantize": "model", "compile": "checkpoint", "assemble": "engine"}
 
 
+class UnknownModelError(UnsupportedError):
+    """Nothing can be said about a model before it was fetched."""
+
+
 def explain(path: Path, workspace: Workspace) -> Plan:
     """Plan a recipe without downloading anything: from the model on this disk, else from the models we know.
 
     A plan of a model that is not here has no digest of its contents: `plan.model.digest` is empty.
 
     Raises:
-        RecipeError, UnsupportedError: as for a build; UnsupportedError also when nothing is known of the model.
+        RecipeError, UnsupportedError: as for a build; UnknownModelError when nothing is known of the model.
     """
-    loaded = recipe.load(path)
+    return _explain(recipe.load(path), workspace)
+
+
+def _explain(loaded: LoadedRecipe, workspace: Workspace) -> Plan:
     model, spec = _known_model(loaded, workspace)
     plan = planning.make(loaded, model, spec, detect.machine())
     if problems := backend_for(plan.backend).check(plan):
@@ -43,10 +50,17 @@ def explain(path: Path, workspace: Workspace) -> Plan:
 
 
 def check(path: Path, workspace: Workspace) -> list[Problem]:
-    """Return every problem of a recipe: of its text, and of what it asks for on this machine."""
+    """Return every problem of what a recipe asks for on this machine; nothing for a model that is not known yet.
+
+    Raises:
+        RecipeError: the recipe itself is wrong.
+    """
+    loaded = recipe.load(path)
     try:
-        explain(path, workspace)
-    except ProblemsError as error:
+        _explain(loaded, workspace)
+    except UnknownModelError:
+        return []
+    except UnsupportedError as error:
         return list(error.problems)
     return []
 
@@ -91,4 +105,4 @@ def _known_model(loaded: LoadedRecipe, workspace: Workspace) -> tuple[LocalModel
             return unknown, model_spec.from_hf_config(row.config)
     message = f"{model.source} is not on this disk and not among the models that are known without a download"
     hint = "Fetch it first: `scalellm-trt build RECIPE --until plan`."
-    raise UnsupportedError([loaded.problem("model.source", message, hint)])
+    raise UnknownModelError([loaded.problem("model.source", message, hint)])
