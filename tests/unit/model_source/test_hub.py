@@ -4,6 +4,7 @@ import errno
 import shutil
 from typing import TYPE_CHECKING
 
+import huggingface_hub
 import pytest
 
 from scalellm_trt.errors import RecipeError, StageError
@@ -158,7 +159,7 @@ def test_the_token_comes_from_the_environment_only(
 ) -> None:
     server.repositories["org/model"].token = "hf_secret"
     (tmp_path / "token").write_text("hf_secret")
-    monkeypatch.setenv("HF_TOKEN_PATH", str(tmp_path / "token"))
+    monkeypatch.setattr(huggingface_hub.constants, "HF_TOKEN_PATH", str(tmp_path / "token"))
     with pytest.raises(RecipeError, match="private"):
         find(tmp_path)
     monkeypatch.setenv("HF_TOKEN", "hf_secret")

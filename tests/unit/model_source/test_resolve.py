@@ -117,3 +117,15 @@ def test_find_does_not_ask_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 def test_find_returns_none_for_a_wheel_that_was_not_downloaded(tmp_path: Path) -> None:
     assert find("pypi:p==1/f.gguf", "0" * 64, tmp_path / "cache", base_dir=tmp_path) is None
+
+
+def test_find_returns_a_wheels_model_once_it_was_imported(tmp_path: Path) -> None:
+    source = "pypi:p==1/m.gguf"
+    content = gguf_models.write(tmp_path / "m.gguf").read_bytes()
+    sha256 = hashlib.sha256(content).hexdigest()
+    downloaded = tmp_path / "cache" / "files" / sha256
+    downloaded.mkdir(parents=True)
+    (downloaded / "m.gguf").write_bytes(content)
+    assert find(source, sha256, tmp_path / "cache", base_dir=tmp_path) is None
+    model = resolved(tmp_path, source, sha256)
+    assert find(source, sha256, tmp_path / "cache", base_dir=tmp_path) == model
