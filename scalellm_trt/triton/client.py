@@ -105,6 +105,7 @@ def stream(
 
     answers: queue.SimpleQueue[tuple[InferResult | None, Exception | None]] = queue.SimpleQueue()
     client = InferenceServerClient(url)
+    is_over = False
     try:
         client.start_stream(lambda result, error: answers.put((result, error)), headers=STREAM_HEADERS)
         client.async_stream_infer(
@@ -112,18 +113,22 @@ def stream(
         )
         while True:
             result, error = answers.get(timeout=timeout_s)
+            is_over = result is None or result.get_response().parameters["triton_final_response"].bool_param
             if error is not None or result is None:
                 raise translate(error or RuntimeError("an empty answer"), url) from error
             yield _chunk(result)
-            if result.get_response().parameters["triton_final_response"].bool_param:
+            if is_over:
                 return
     except queue.Empty as error:
         message = f"{url}: {model} gave nothing for {timeout_s:g} s"
         raise ServerNotReadyError(message, hint="Its server may be overloaded: look at its log.") from error
     except InferenceServerException as error:
-        raise translate(error, url) from error
+        # A stream that broke before the request was sent says why through its callback only.
+        reported = None if answers.empty() else answers.get()[1]
+        raise translate(reported or error, url) from error
     finally:
-        client.stop_stream(cancel_requests=True)
+        # Triton 2.51 never forgets a request that is cancelled after it failed, and waits for it when it is stopped.
+        client.stop_stream(cancel_requests=not is_over)
         client.close()
 
 

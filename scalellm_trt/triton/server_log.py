@@ -14,6 +14,7 @@ _LOADING = re.compile(r"""loading: ([^:"]+):\d+""")
 _LOADED = re.compile(r"successfully loaded '([^']+)'")
 _MODEL_FAILED = re.compile(r"""failed to load '([^']+)' version \d+: (.*?)"?\s*$""")
 _POLL_FAILED = re.compile(r"""Poll failed for model directory '([^']+)': (.*?)"?\s*$""")
+_MODEL_REFUSED = re.compile(r"""failed to load model '([^']+)': (.*?)"?\s*$""")
 _PARSE_ERROR = re.compile(r"Error parsing text-format inference\.ModelConfig: (.*)$")
 _PORT_IN_USE = re.compile(r"failed to start (\w+) service: .*'([^']+)' already in use")
 _NO_LIBRARY = re.compile(r"error while loading shared libraries: (.*)$")
@@ -44,7 +45,7 @@ def failure_reasons(lines: Iterable[str]) -> list[str]:
         elif match := _POLL_FAILED.search(line):
             reason = parse_error if parse_error and "read text proto" in match[2] else _unescape(match[2])
             causes[f"the directory {match[1]} is not a model: {reason}"] = None
-        elif match := _MODEL_FAILED.search(line):
+        elif match := _MODEL_FAILED.search(line) or _MODEL_REFUSED.search(line):
             causes[f"the model {match[1]} failed to load: {_unescape(match[2])}"] = None
         elif match := _PORT_IN_USE.search(line):
             causes[f"{match[2]} ({match[1]}) is already in use"] = None

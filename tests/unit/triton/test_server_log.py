@@ -17,6 +17,9 @@ error: creating server: Internal - failed to load all models
 STRAY = """
 E1121 04:02:25.140870 12235 model_repository_manager.cc:1460] "Poll failed for model directory 'notes': Invalid model name: Could not determine backend for model 'notes' with no backend in model configuration."
 """  # noqa: E501
+HIDDEN = """
+E1121 04:25:29.562308 29067 model_repository_manager.cc:724] "failed to load model '.hidden': at least one version must be available"
+"""  # noqa: E501
 PORT = """
 E1121 04:02:31.647786 12351 main.cc:245] "failed to start GRPC service: Unavailable - Socket '127.0.0.1:18001' already in use "
 """  # noqa: E501
@@ -48,6 +51,7 @@ OTHER = "error: creating server: Internal - failed to stat file nowhere"
                 "with no backend in model configuration."
             ],
         ),
+        (HIDDEN, ["the model .hidden failed to load: at least one version must be available"]),
         (PORT, ["127.0.0.1:18001 (GRPC) is already in use"]),
         (LIBRARY, ["libcudart-09529672.so.12.6.77: cannot open shared object"]),
         (OTHER, ["Internal - failed to stat file nowhere"]),
