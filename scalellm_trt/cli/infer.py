@@ -106,17 +106,14 @@ def _print_json(model: str, chunks: Iterator[TextChunk]) -> None:
     if not taken:
         message = f"{model}: ended without an answer"
         raise ServerNotReadyError(message, hint="Look at the server's log.")
+    counts = [chunk.num_output_tokens for chunk in taken if chunk.num_output_tokens is not None]
     answer = {
         "model": model,
         "text": "".join(chunk.text for chunk in taken),
         "finish_reason": next((chunk.finish_reason for chunk in reversed(taken) if chunk.finish_reason), None),
-        "num_input_tokens": _last([chunk.num_input_tokens for chunk in taken]),
-        "num_output_tokens": _last([chunk.num_output_tokens for chunk in taken]),
+        "num_input_tokens": next((chunk.num_input_tokens for chunk in taken if chunk.num_input_tokens), None),
+        "num_output_tokens": sum(counts) if counts else None,
         "ttft_ms": None if first_s is None else round(first_s * 1000, 3),
         "e2e_latency_ms": round((time.monotonic() - started) * 1000, 3),
     }
     print(json.dumps(answer, ensure_ascii=False))
-
-
-def _last(values: list[int | None]) -> int | None:
-    return next((value for value in reversed(values) if value is not None), None)

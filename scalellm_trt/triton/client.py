@@ -37,7 +37,10 @@ class TextParams:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TextChunk:
-    """New text since the last chunk, possibly none; what the model did not say is None."""
+    """New text since the last chunk, possibly none; what the model did not say is None.
+
+    `num_output_tokens` counts the tokens of this chunk, `num_input_tokens` those of the whole prompt.
+    """
 
     text: str
     finish_reason: str | None = None

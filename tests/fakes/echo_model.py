@@ -43,9 +43,9 @@ class TritonPythonModel:
                 print(f"cancelled after {number - 1} words", flush=True)
                 break
             tensors = [pb_utils.Tensor("text_output", np.array([[f"{word} ".encode()]], dtype=np.object_))]
+            tensors.append(pb_utils.Tensor("num_output_tokens", np.array([[1]], dtype=np.int32)))
             if number == len(words):
                 tensors.append(pb_utils.Tensor("finish_reason", np.array([[b"length"]], dtype=np.object_)))
-                tensors.append(pb_utils.Tensor("num_output_tokens", np.array([[number]], dtype=np.int32)))
             sender.send(pb_utils.InferenceResponse(tensors))
             time.sleep(WORD_S)
         sender.send(flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
