@@ -1,9 +1,14 @@
-"""Is the repository what its manifest says, and would tritonserver start over it? Asked before every start."""
+"""Is the repository what its manifest says, and would tritonserver start over it? Asked before every start.
+
+Engines carry the manifest of the stage that made them, so what a server is about to load is hashed, not only measured.
+"""
 
 from __future__ import annotations
 
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
+from scalellm_trt.artefacts import manifest as stage_manifest
 from scalellm_trt.errors import ArtefactError
 from scalellm_trt.triton import repository_manifest
 from scalellm_trt.triton.staging import CONFIG_NAME
@@ -15,20 +20,22 @@ if TYPE_CHECKING:
 
 
 def problems(root: Path) -> list[str]:
-    """Say what is wrong with the repository, one line each; sizes are compared, contents are not read.
+    """Say what is wrong with the repository, one line each: files by their sizes, engines by their SHA-256.
 
     Raises:
         ArtefactError: its manifest cannot be read.
     """
     manifest = repository_manifest.read(root)
-    return [*_damaged(root, manifest), *_strays(root)]
+    damaged = _damaged(root, manifest)
+    # A file that is gone or cut short is named once; hashing would name it again.
+    return [*(damaged or _altered(root, manifest)), *_strays(root)]
 
 
 def check(root: Path) -> None:
     """Refuse a repository that tritonserver should not be started over.
 
     Raises:
-        ArtefactError: there is none, it is empty, or files are missing or of another size.
+        ArtefactError: there is none, it is empty, or files are missing, of another size or of other contents.
     """
     if not root.is_dir():
         message = f"{root}: there is no model repository here"
@@ -60,6 +67,23 @@ def _damaged(root: Path, manifest: RepositoryManifest) -> list[str]:
                         f"{name}/{path} has {size} bytes, published were {recorded.size} "
                         f"(service {record.name}, {record.current.recipe})"
                     )
+    return found
+
+
+def _altered(root: Path, manifest: RepositoryManifest) -> list[str]:
+    """Name the engine files whose contents are not what their stage wrote."""
+    found = []
+    for record in manifest.services.values():
+        for name, model in record.current.models.items():
+            for path in model.files:
+                if PurePosixPath(path).name != stage_manifest.MANIFEST_NAME:
+                    continue
+                directory = (root / name / path).parent
+                found += [
+                    f"{(directory / file).relative_to(root)} has other contents than when it was built "
+                    f"(service {record.name}, {record.current.recipe})"
+                    for file in stage_manifest.changed_files(directory, stage_manifest.read(directory), hashed=True)
+                ]
     return found
 
 

@@ -10,6 +10,7 @@ import pytest
 from scalellm_trt import pipeline
 from scalellm_trt.errors import ArtefactError, RecipeError, StageError, UnsupportedError
 from scalellm_trt.pipeline import Workspace
+from scalellm_trt.triton import repository_check
 from tests.fakes import tiny_models
 
 if TYPE_CHECKING:
@@ -224,3 +225,15 @@ def test_another_services_directory_is_not_taken(recipe: Path) -> None:
     with pytest.raises(ArtefactError, match="tiny"):
         build(recipe)
     assert (stranger / "precious.txt").read_text() == "mine"
+
+
+def test_serving_is_refused_when_an_engine_has_other_contents_behind_the_same_size(recipe: Path) -> None:
+    build(recipe)
+    repository = recipe.parent / "triton_repo"
+    repository_check.check(repository)
+    weights = repository / "tiny" / "1" / "engine" / "openvino_model.bin"
+    content = bytearray(weights.read_bytes())
+    content[0] ^= 0x01
+    weights.write_bytes(content)
+    with pytest.raises(ArtefactError, match=r"tiny/1/engine/openvino_model\.bin has other contents"):
+        repository_check.check(repository)
