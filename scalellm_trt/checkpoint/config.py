@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 QuantAlgo = Literal["W8A16", "W4A16", "W4A16_AWQ"]
 KvCacheQuantAlgo = Literal["FP8", "INT8"]
 
+_PRODUCER: Final = "scalellm-trt"
+_REBUILD: Final = "Build the checkpoint again."
 # Only the Qwen model class of TensorRT-LLM asks for it.
 _QWEN_TYPES: Final[dict[Architecture, str]] = {"Qwen2ForCausalLM": "qwen2", "Qwen3ForCausalLM": "qwen3"}
 
@@ -57,7 +59,7 @@ def render(config: CheckpointConfig) -> dict[str, object]:
     spec = config.spec
     rendered: dict[str, object] = {
         "producer": {
-            "name": "scalellm-trt",
+            "name": _PRODUCER,
             "version": scalellm_trt.__version__,
             "bos_token_id": spec.bos_token_id,
             "eos_token_ids": list(spec.eos_token_ids),
@@ -142,15 +144,40 @@ def read(directory: Path) -> CheckpointConfig:
         UnsupportedError: it describes a model or format that we do not have.
     """
     path = directory / "config.json"
+    return parse(_load(path), path)
+
+
+def _load(path: Path) -> dict[str, Any]:
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         message = f"{path}: cannot be read as a checkpoint's config: {error}"
-        raise ArtefactError(message, hint="Build the checkpoint again.") from error
+        raise ArtefactError(message, hint=_REBUILD) from error
     if not isinstance(raw, dict):
         message = f"{path}: is not a JSON object"
-        raise ArtefactError(message, hint="Build the checkpoint again.")
-    return parse(raw, path)
+        raise ArtefactError(message, hint=_REBUILD)
+    return raw
+
+
+def changed_fields(directory: Path) -> list[Problem]:
+    """Return the fields of a config of ours that are missing or say something else than `render` writes.
+
+    `parse` asks only for what a compiler of ours needs; `trtllm-build` reads more. A config that another tool wrote
+    gives no problems: it may know other fields.
+
+    Raises:
+        ArtefactError, UnsupportedError: as `read`.
+    """
+    path = directory / "config.json"
+    raw = _load(path)
+    expected = render(parse(raw, path))
+    if (raw.get("producer") or {}).get("name") != _PRODUCER:
+        return []
+    return [
+        Problem(file=path, key=key, message=f"is {raw.get(key)!r}, {value!r} is expected", hint=_REBUILD)
+        for key, value in expected.items()
+        if key != "producer" and (key not in raw or raw[key] != value)
+    ]
 
 
 def parse(raw: Mapping[str, Any], path: Path) -> CheckpointConfig:
@@ -168,7 +195,7 @@ def parse(raw: Mapping[str, Any], path: Path) -> CheckpointConfig:
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         what = f"field {error} is missing" if isinstance(error, KeyError) else f"a field has a wrong type: {error}"
         message = f"{path}: {what}"
-        raise ArtefactError(message, hint="Build the checkpoint again.") from error
+        raise ArtefactError(message, hint=_REBUILD) from error
 
 
 def _check_choices(raw: Mapping[str, Any], path: Path) -> None:
@@ -260,7 +287,7 @@ def differences(config: CheckpointConfig, spec: ModelSpec, path: Path) -> list[P
             file=path,
             key=field.name,
             message=f"is {getattr(config.spec, field.name)!r}, the model has {getattr(spec, field.name)!r}",
-            hint="Build the checkpoint again.",
+            hint=_REBUILD,
         )
         for field in dataclasses.fields(ModelSpec)
         if getattr(config.spec, field.name) != getattr(spec, field.name)

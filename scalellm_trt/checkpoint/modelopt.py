@@ -15,6 +15,8 @@ import sys
 import warnings
 from typing import TYPE_CHECKING, Any, Final, Literal
 
+import numpy as np
+
 from scalellm_trt.checkpoint.config import CheckpointConfig, KvCacheQuantAlgo
 from scalellm_trt.checkpoint.layout import linear_shapes, quantized_linears, tensor_layouts
 from scalellm_trt.checkpoint.source import SourceWeights
@@ -25,6 +27,8 @@ from scalellm_trt.errors import Problem, ScaleLLMError, StageError, ToolchainErr
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    from numpy.typing import NDArray
 
     from scalellm_trt.checkpoint.calibration import CalibrationSamples
     from scalellm_trt.checkpoint.dtypes import CheckpointDtype
@@ -45,10 +49,11 @@ _DECODER_TYPES: Final[dict[Architecture, str]] = {
     "Qwen3ForCausalLM": "qwen",
 }
 _QUANTIZED_PARTS: Final = ("weight", "weights_scaling_factor", "prequant_scaling_factor")
-# A linear runs once per sample while statistics are collected; the search runs it once more and with 11 scalings.
+# A linear runs once per batch while statistics are collected; the search runs it once more and with 11 scalings.
 _STATISTICS_COST, _SEARCH_COST = 1, 12
 _CALIBRATION_SHARE: Final = 0.9
 _SMALLEST_GROUP: Final = 16
+_BATCH_TOKENS: Final = 2048
 _NUM_TAIL_LINES: Final = 10
 
 
@@ -130,14 +135,14 @@ def quantize_awq(
 ) -> None:
     """Calibrate, quantize and write the checkpoint into the existing directory `out_dir`.
 
-    The model is held in host memory as float32 (4 bytes per parameter), plus the activations of one sample.
+    The model is held in host memory as float32 (4 bytes per parameter), plus the activations of one batch.
 
     Args:
         model_dir: a Hugging Face directory with safetensors.
         config: from `awq_config`, with the spec of this very model.
         samples: from `calibration.draw_samples`; at most `MAX_AWQ_SAMPLES` are of use.
         out_dir: an empty directory on a disk with room for the checkpoint twice.
-        progress: called after every sample of each of the two passes, and while writing.
+        progress: called before every batch of each of the two passes, and while writing.
 
     Raises:
         ToolchainError: torch, transformers or ModelOpt is missing or too old.
@@ -170,16 +175,17 @@ def _export(
     from transformers import AutoModelForCausalLM
 
     model = AutoModelForCausalLM.from_pretrained(model_dir, dtype=torch.float32, local_files_only=True).eval()
+    batches = calibration_batches(samples)
     passes = iter(
         (("collecting statistics", 0, _STATISTICS_COST), ("searching scales", _STATISTICS_COST, _SEARCH_COST))
     )
 
     def forward_loop(model: Any) -> None:  # noqa: ANN401
         activity, before, cost = next(passes)
-        for index, ids in enumerate(samples.token_ids):
-            share = (before + cost * index / len(samples.token_ids)) / (_STATISTICS_COST + _SEARCH_COST)
-            report(f"{activity}: sample {index + 1} of {len(samples.token_ids)}", _CALIBRATION_SHARE * share)
-            model(torch.from_numpy(ids.astype("int64"))[None], use_cache=False)
+        for index, ids in enumerate(batches):
+            share = (before + cost * index / len(batches)) / (_STATISTICS_COST + _SEARCH_COST)
+            report(f"{activity}: batch {index + 1} of {len(batches)}", _CALIBRATION_SHARE * share)
+            model.model(torch.from_numpy(ids), use_cache=False)  # the output head is not quantized
 
     rules = _awq_rules(copy.deepcopy(mtq.INT4_AWQ_CFG), config.group_size)
     with torch.no_grad():
@@ -193,6 +199,22 @@ def _export(
             export_dir=scratch,
             inference_tensor_parallel=1,  # the default divides by the number of GPUs
         )
+
+
+def calibration_batches(samples: CalibrationSamples) -> list[NDArray[np.int64]]:
+    """Stack samples of equal length to batches of about `_BATCH_TOKENS` tokens, each (samples, length) int64.
+
+    The search quantizes every weight 11 times for each batch, however small: one sample at a time is several times as
+    slow. A mean over a batch of equal lengths is the mean of the means, so that scales stay the same.
+    """
+    by_length: dict[int, list[NDArray[np.int32]]] = {}
+    for ids in samples.token_ids:
+        by_length.setdefault(ids.size, []).append(ids)
+    batches = []
+    for length, group in by_length.items():
+        step = max(1, _BATCH_TOKENS // length)
+        batches += [np.stack(group[start : start + step]).astype(np.int64) for start in range(0, len(group), step)]
+    return batches
 
 
 def _awq_rules(rules: dict[str, Any], group_size: int | None) -> dict[str, Any]:

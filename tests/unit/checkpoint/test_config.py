@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from scalellm_trt.checkpoint import config as checkpoint_config
-from scalellm_trt.checkpoint.config import CheckpointConfig, differences, parse, render
+from scalellm_trt.checkpoint.config import CheckpointConfig, changed_fields, differences, parse, render
 from scalellm_trt.errors import ArtefactError, UnsupportedError
 from tests.fakes.tiny_models import tiny_spec
 
@@ -123,3 +123,15 @@ def test_every_field_is_compared_with_the_model() -> None:
         "config.json: rope_theta: is 10000.0, the model has 500000.0",
         "config.json: rms_norm_eps: is 1e-06, the model has 1e-05",
     ]
+
+
+def test_a_field_that_only_trtllm_build_reads_is_missed_too(tmp_path: Path) -> None:
+    config = CONFIGS["qwen2"]
+    checkpoint_config.write(config, tmp_path)
+    assert changed_fields(tmp_path) == []
+    raw = render(config)
+    del raw["qwen_type"]
+    (tmp_path / "config.json").write_text(json.dumps({**raw, "attn_bias": False}))
+    assert [problem.key for problem in changed_fields(tmp_path)] == ["attn_bias", "qwen_type"]
+    (tmp_path / "config.json").write_text(json.dumps({**raw, "producer": {"name": "modelopt"}}))
+    assert changed_fields(tmp_path) == []

@@ -51,6 +51,11 @@ def test_bfloat16_is_the_nearest_with_ties_to_even(value: float) -> None:
     assert int(from_float32(floats([value]), "BF16")[0]) == expected
 
 
+def test_bfloat16_ties_go_to_the_even_neighbour() -> None:
+    ties = np.array([0x3F808000, 0x3F818000, 0xBF808000, 0x3F808001], np.uint32).view(np.float32)
+    assert from_float32(ties, "BF16").tolist() == [0x3F80, 0x3F82, 0xBF80, 0x3F81]
+
+
 @given(finite_floats)
 def test_float16_is_rounded_as_numpy_does_and_overflow_is_seen(value: float) -> None:
     raw = from_float32(floats([value]), "F16")

@@ -8,10 +8,12 @@ import io
 import sys
 import warnings
 
+import numpy as np
 import pytest
 
+from scalellm_trt.checkpoint.calibration import CalibrationSamples
 from scalellm_trt.checkpoint.config import render
-from scalellm_trt.checkpoint.modelopt import _quiet, awq_config, tool_versions
+from scalellm_trt.checkpoint.modelopt import _quiet, awq_config, calibration_batches, tool_versions
 from scalellm_trt.errors import StageError, ToolchainError, UnsupportedError
 from tests.fakes.tiny_models import tiny_spec
 
@@ -89,3 +91,12 @@ def test_our_own_errors_and_interrupts_pass() -> None:
     for error in (UnsupportedError([]), KeyboardInterrupt()):
         with pytest.raises(type(error)), _quiet(lambda *_: None):
             raise error
+
+
+def test_samples_of_one_length_share_batches_and_none_is_lost() -> None:
+    lengths = [512, 100, 512, 512, 512, 4000, 512]
+    ids = tuple(np.full(length, index, np.int32) for index, length in enumerate(lengths))
+    batches = calibration_batches(CalibrationSamples(source="x", token_ids=ids, max_seq_len=4000, seed=0))
+    assert [batch.shape for batch in batches] == [(4, 512), (1, 512), (1, 100), (1, 4000)]
+    assert [batch[:, 0].tolist() for batch in batches] == [[0, 2, 3, 4], [6], [1], [5]]
+    assert {batch.dtype for batch in batches} == {np.dtype(np.int64)}
