@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Union, get_args, get_or
 import typer
 
 from scalellm_trt import errors
-from scalellm_trt.cli.main import app
+from scalellm_trt.cli.command_line import app
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

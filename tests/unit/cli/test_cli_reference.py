@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from scalellm_trt.cli.main import run
+from scalellm_trt.cli.command_line import run
 from scalellm_trt.cli.reference import cli_reference, commands, exit_codes
 from scalellm_trt.errors import ScaleLLMError, ThresholdMissedError
 
