@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from contextlib import closing
 from pathlib import Path
@@ -13,7 +14,7 @@ import typer
 from scalellm_trt.errors import ArtefactError, ServerNotReadyError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from scalellm_trt.triton.client import TextChunk
 
@@ -87,33 +88,78 @@ def _as_chat(model_dir: Path, prompt: str, system: str | None) -> str:
 
 
 def _print_stream(chunks: Iterator[TextChunk]) -> None:
-    ended = True
-    for chunk in chunks:
+    answer = Answer()
+    for chunk in answer.watch(chunks):
         print(chunk.text, end="", flush=True)
-        ended = chunk.text.endswith("\n") if chunk.text else ended
-    if not ended:
+    if answer.text and not answer.text.endswith("\n"):
         print(flush=True)
+    if answer.summary:
+        print(answer.summary, file=sys.stderr)
 
 
 def _print_json(model: str, chunks: Iterator[TextChunk]) -> None:
-    started = time.monotonic()
-    first_s: float | None = None
-    taken = []
-    for chunk in chunks:
-        if first_s is None and chunk.text:
-            first_s = time.monotonic() - started
-        taken.append(chunk)
-    if not taken:
+    answer = Answer()
+    for _ in answer.watch(chunks):
+        pass
+    if not answer.chunks:
         message = f"{model}: ended without an answer"
         raise ServerNotReadyError(message, hint="Look at the server's log.")
-    counts = [chunk.num_output_tokens for chunk in taken if chunk.num_output_tokens is not None]
-    answer = {
+    body = {
         "model": model,
-        "text": "".join(chunk.text for chunk in taken),
-        "finish_reason": next((chunk.finish_reason for chunk in reversed(taken) if chunk.finish_reason), None),
-        "num_input_tokens": next((chunk.num_input_tokens for chunk in taken if chunk.num_input_tokens), None),
-        "num_output_tokens": sum(counts) if counts else None,
-        "ttft_ms": None if first_s is None else round(first_s * 1000, 3),
-        "e2e_latency_ms": round((time.monotonic() - started) * 1000, 3),
+        "text": answer.text,
+        "finish_reason": next((chunk.finish_reason for chunk in reversed(answer.chunks) if chunk.finish_reason), None),
+        "num_input_tokens": answer.num_input_tokens,
+        "num_output_tokens": answer.num_output_tokens,
+        "ttft_ms": None if answer.ttft_s is None else round(answer.ttft_s * 1000, 3),
+        "e2e_latency_ms": round(answer.e2e_latency_s * 1000, 3),
     }
-    print(json.dumps(answer, ensure_ascii=False))
+    print(json.dumps(body, ensure_ascii=False))
+
+
+class Answer:
+    """What came of a request, and when."""
+
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        """Begin to count now; `now` is a clock in seconds."""
+        self._now = now
+        self._started = now()
+        self.chunks: list[TextChunk] = []
+        self.ttft_s: float | None = None
+        self.e2e_latency_s = 0.0
+
+    def watch(self, chunks: Iterator[TextChunk]) -> Iterator[TextChunk]:
+        """Pass the chunks on and take note of them."""
+        for chunk in chunks:
+            self.e2e_latency_s = self._now() - self._started
+            if self.ttft_s is None and chunk.text:
+                self.ttft_s = self.e2e_latency_s
+            self.chunks.append(chunk)
+            yield chunk
+
+    @property
+    def text(self) -> str:
+        """The text so far."""
+        return "".join(chunk.text for chunk in self.chunks)
+
+    @property
+    def num_input_tokens(self) -> int | None:
+        """Tokens of the prompt; None where the model does not say."""
+        return next((chunk.num_input_tokens for chunk in self.chunks if chunk.num_input_tokens is not None), None)
+
+    @property
+    def num_output_tokens(self) -> int | None:
+        """New tokens of all chunks, each of which counts its own; None where the model does not say."""
+        counts = [chunk.num_output_tokens for chunk in self.chunks if chunk.num_output_tokens is not None]
+        return sum(counts) if counts else None
+
+    @property
+    def summary(self) -> str:
+        """The answer's speed in a line for people; empty where there is none to tell."""
+        if self.ttft_s is None or self.num_output_tokens is None:
+            return ""
+        plural = "" if self.num_output_tokens == 1 else "s"
+        line = f"[{self.num_output_tokens} token{plural}, the first after {self.ttft_s * 1000:.0f} ms"
+        if self.num_output_tokens > 1 and self.e2e_latency_s > self.ttft_s:
+            rate = (self.num_output_tokens - 1) / (self.e2e_latency_s - self.ttft_s)
+            line += f", then {rate:.0f} tokens/s"
+        return f"{line}]"

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from scalellm_trt.artefacts.types import Endpoint
     from scalellm_trt.triton.server import Progress
 
-Port = Annotated[int, typer.Option(min=1, max=65535)]
+GrpcPort = Annotated[int, typer.Option(min=1, max=65535, help="Port of the gRPC API, which clients use.")]
+HttpPort = Annotated[int, typer.Option(min=1, max=65535, help="Port of the HTTP API.")]
+MetricsPort = Annotated[int, typer.Option(min=1, max=65535, help="Port of the metrics for Prometheus.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -30,9 +32,9 @@ def register(app: typer.Typer) -> None:
 
 def serve(
     repository: Annotated[Path, typer.Option(help="The model repository.")] = Path("triton_repo"),
-    grpc_port: Port = 8001,
-    http_port: Port = 8000,
-    metrics_port: Port = 8002,
+    grpc_port: GrpcPort = 8001,
+    http_port: HttpPort = 8000,
+    metrics_port: MetricsPort = 8002,
     address: Annotated[str, typer.Option(help="What to listen on; 0.0.0.0 opens it to the network.")] = "127.0.0.1",
     timeout: Annotated[float, typer.Option(min=1, help="Seconds to wait until every model is loaded.")] = 600.0,
     exit_timeout: Annotated[int, typer.Option(min=0, help="Seconds that running requests may take at the end.")] = 30,
