@@ -10,6 +10,7 @@ import contextlib
 import copy
 import importlib.metadata
 import io
+import json
 import shutil
 import sys
 import warnings
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
 
 MAX_AWQ_SAMPLES: Final = 32
 """More do not change the result and cost hours: NVIDIA's quantize.py has the same cap."""
+
+CALIBRATION_RECORD: Final = "calibration.json"
 
 _PACKAGES: Final = ("torch", "transformers", "nvidia-modelopt")
 # From this version on `quant_cfg` is a list of rules; before, it was a dictionary.
@@ -135,12 +138,15 @@ def quantize_awq(
 ) -> None:
     """Calibrate, quantize and write the checkpoint into the existing directory `out_dir`.
 
+    Beside the files of every checkpoint there is `CALIBRATION_RECORD`: which samples were used, and the versions of the
+    libraries.
+
     The model is held in host memory as float32 (4 bytes per parameter), plus the activations of one batch.
 
     Args:
         model_dir: a Hugging Face directory with safetensors.
         config: from `awq_config`, with the spec of this very model.
-        samples: from `calibration.draw_samples`; at most `MAX_AWQ_SAMPLES` are of use.
+        samples: from `calibration.draw_samples`; more than `MAX_AWQ_SAMPLES` cost time and give nothing.
         out_dir: an empty directory on a disk with room for the checkpoint twice.
         progress: called before every batch of each of the two passes, and while writing.
 
@@ -162,6 +168,8 @@ def quantize_awq(
         progress(activity, _CALIBRATION_SHARE + (1 - _CALIBRATION_SHARE) * share)
 
     convert_weights(model_dir, config, out_dir, write_progress, calibrated)
+    record = {**samples.describe(), **tool_versions()}
+    (out_dir / CALIBRATION_RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     shutil.rmtree(scratch)
 
 

@@ -110,6 +110,9 @@ def test_awq_takes_modelopts_quantized_tensors_and_the_models_own_others(tmp_pat
     config = awq_config(spec, "float16", 32, "fp8")
     quantize_awq(tmp_path / "model", config, samples(), tmp_path / "ours", lambda _, share: shares.append(share))
     assert verify.verify(tmp_path / "ours", spec) == []
+    record = json.loads((tmp_path / "ours" / "calibration.json").read_text())
+    assert (record["digest"], record["num_samples"]) == (samples().digest, 3)
+    assert "nvidia-modelopt" in record
     assert shares == sorted(shares)
     assert any(0 < share < 0.9 for share in shares)
     assert not (tmp_path / "ours" / "modelopt-export").exists()
