@@ -7,24 +7,10 @@ from itertools import pairwise
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers
+from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers
 
 from scalellm_trt.runtime.detokenizer import Detokenizer, TokenBytes, UnsupportedTokenizerError
-
-
-def byte_level() -> Tokenizer:
-    """A byte-level BPE of the 256 bytes, a few merges, one special and one plain added token."""
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    merges = [("Ġ", "t"), ("h", "e"), ("Ġt", "he"), ("ð", "Ł")]
-    vocab = {char: index for index, char in enumerate(alphabet)}
-    for left, right in merges:
-        vocab[left + right] = len(vocab)
-    tokenizer = Tokenizer(models.BPE(vocab=vocab, merges=merges))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.add_special_tokens([AddedToken("<|end|>", special=True)])
-    tokenizer.add_tokens([AddedToken("<tool call>", special=False)])
-    return tokenizer
+from tests.fakes.small_tokenizer import byte_level
 
 
 def sentencepiece() -> Tokenizer:

@@ -1,0 +1,31 @@
+"""The files work where Triton puts them: as the package `1`, on a machine that does not have us installed."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+RUNTIME = Path(__file__).parents[3] / "scalellm_trt" / "runtime"
+FAKE_BACKEND = Path(__file__).parents[2] / "fakes" / "triton_backend"
+
+PROGRAM = """
+import sys, importlib
+sys.path = [path for path in sys.path if not path.startswith({project!r})] + [{model!r}, {backend!r}]
+model = importlib.import_module("1.hosted_model")
+engine = importlib.import_module("1.engine_openvino")
+assert model.__package__ == "1", model.__package__
+assert callable(model.TritonPythonModel().execute)
+heavy = {{"scalellm_trt", "openvino", "openvino_genai", "torch", "pydantic", "tokenizers"}} & set(sys.modules)
+assert not heavy, heavy
+"""
+
+
+def test_the_copied_files_import_without_us_and_without_heavy_libraries(tmp_path: Path) -> None:
+    shutil.copytree(RUNTIME, tmp_path / "model" / "1", ignore=shutil.ignore_patterns("__init__.py", "__pycache__"))
+    program = PROGRAM.format(project=str(RUNTIME.parents[1]), model=str(tmp_path / "model"), backend=str(FAKE_BACKEND))
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path, env={}, check=False, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
