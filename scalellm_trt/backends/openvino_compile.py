@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 import xml.etree.ElementTree as ElementTree
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 from scalellm_trt.backends.openvino_graph import build_model
 from scalellm_trt.backends.openvino_weights import CheckpointWeights
@@ -15,6 +16,7 @@ from scalellm_trt.errors import StageError, ToolchainError
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+    from types import ModuleType
 
     from scalellm_trt.backends.base import Progress
 
@@ -31,6 +33,8 @@ def compile_checkpoint(checkpoint_dir: Path, out_dir: Path, progress: Progress) 
         ToolchainError: openvino is not installed.
         StageError: the files cannot be written.
     """
+    # `import openvino` would report to a web service and leave a folder in HOME; without this package it does neither.
+    sys.modules.setdefault("openvino_telemetry", cast("ModuleType", None))
     try:
         import openvino as ov
     except ImportError as error:

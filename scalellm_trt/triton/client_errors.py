@@ -5,14 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from scalellm_trt.errors import Problem, RecipeError, ScaleLLMError, ServerNotReadyError
+from scalellm_trt.runtime import signature
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 # What gRPC itself says; a model that refuses for now (its queue is full) is UNAVAILABLE too, in its own words.
 _CONNECTION_WORDS = ("failed to connect", "connection refused", "socket closed", "name resolution", "dns resolution")
-# Triton's own check of a request, before the model sees it, has no status inside a stream.
-_REQUEST_WORDS = "[request id:"
+# Inside a stream an error is a text without a status. What Triton's own check of a request begins with:
+_REQUEST_WORDS = ("[request id:", "unexpected inference input")
+# What a refusal by our models begins with: the input that is wrong.
+_REFUSED_INPUTS = tuple(f"{tensor.name}: " for tensor in signature.INPUTS)
 START_HINT = "Start it: scalellm-trt serve; or name another address with --url."
 
 
@@ -25,7 +28,7 @@ def translate(error: Exception, url: str, *, models: Sequence[str] = ()) -> Scal
         models: the models that the server has, where they are known.
     """
     status, text = describe(error)
-    if status == "INVALID_ARGUMENT" or (status is None and text.startswith(_REQUEST_WORDS)):
+    if status == "INVALID_ARGUMENT" or (status is None and text.startswith(_REQUEST_WORDS + _REFUSED_INPUTS)):
         return RecipeError([Problem(message=text)])
     if status == "NOT_FOUND" or "unknown model" in text:
         known = f"Models there: {', '.join(models)}." if models else "List them: scalellm-trt repo ls"

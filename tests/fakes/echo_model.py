@@ -33,7 +33,7 @@ class TritonPythonModel:
     def _answer(self, request: Any, sender: Any, words: list[str]) -> None:
         kinds = {"refuse": pb_utils.TritonError.INVALID_ARG, "full": pb_utils.TritonError.UNAVAILABLE}
         if words[0] in kinds:
-            error = pb_utils.TritonError(f"echo: {' '.join(words[1:])}", kinds[words[0]])
+            error = pb_utils.TritonError(" ".join(words[1:]), kinds[words[0]])
             sender.send(pb_utils.InferenceResponse(error=error), flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
             return
         if words[0] == "packages":

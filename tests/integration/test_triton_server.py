@@ -151,13 +151,20 @@ def test_closing_the_stream_cancels_the_request(running: server.RunningServer) -
 
 
 def test_an_invalid_argument_is_the_users_to_fix_in_the_models_words(running: server.RunningServer) -> None:
-    with pytest.raises(RecipeError, match=r"^echo: max_tokens 9 is more than 8$"):
-        answer(running, "refuse max_tokens 9 is more than 8")
+    with pytest.raises(RecipeError, match=r"^max_tokens: 9 is more than 8$"):
+        answer(running, "refuse max_tokens: 9 is more than 8")
+
+
+def test_a_thousand_refused_streams_leave_the_server_up(running: server.RunningServer) -> None:
+    for _ in range(1000):
+        with pytest.raises(RecipeError, match="is too much"):
+            answer(running, "refuse max_tokens: 9 is too much")
+    assert answer(running, "still here") == "still here "
 
 
 def test_a_full_queue_is_not_ready(running: server.RunningServer) -> None:
-    with pytest.raises(ServerNotReadyError, match="the queue is full"):
-        answer(running, "full the queue is full")
+    with pytest.raises(ServerNotReadyError, match="max_queue_size: 8 requests are waiting"):
+        answer(running, "full max_queue_size: 8 requests are waiting")
 
 
 def test_an_input_that_the_model_does_not_have_is_refused(running: server.RunningServer) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import xml.etree.ElementTree as ElementTree
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
@@ -12,10 +15,9 @@ from scalellm_trt.errors import ArtefactError, StageError
 from tests.fakes.tiny_checkpoints import write_checkpoint
 from tests.fakes.tiny_models import tiny_spec
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
 pytest.importorskip("openvino")
+
+ROOT = Path(__file__).parents[3]
 
 
 def ignore(_activity: str, _share: float) -> None:
@@ -72,3 +74,17 @@ def test_a_directory_that_cannot_be_written_is_a_stage_error(tmp_path: Path) -> 
     write_checkpoint(tmp_path, tiny_spec())
     with pytest.raises(StageError, match="cannot be made"):
         compile_checkpoint(tmp_path, tmp_path / "nowhere", ignore)
+
+
+def test_compiling_reports_to_nobody_and_leaves_nothing_in_the_home_directory(tmp_path: Path) -> None:
+    write_checkpoint(tmp_path / "checkpoint", tiny_spec())
+    (tmp_path / "engine").mkdir()
+    (tmp_path / "home").mkdir()
+    program = (
+        "import sys; from pathlib import Path; from scalellm_trt.backends.openvino_compile import compile_checkpoint; "
+        "compile_checkpoint(Path('checkpoint'), Path('engine'), lambda *_: None); "
+        "assert sys.modules['openvino_telemetry'] is None"
+    )
+    environment = {**os.environ, "HOME": str(tmp_path / "home"), "PYTHONPATH": str(ROOT)}
+    subprocess.run([sys.executable, "-c", program], cwd=tmp_path, env=environment, check=True)
+    assert not list((tmp_path / "home").iterdir())

@@ -46,6 +46,9 @@ def test_a_temperature_of_zero_is_sent() -> None:
     ("status", "text", "kind", "message"),
     [
         ("INVALID_ARGUMENT", "max_tokens: 0 is not allowed", RecipeError, "max_tokens: 0 is not allowed"),
+        (None, "max_tokens: 0 is not allowed", RecipeError, "max_tokens: 0 is not allowed"),
+        (None, "unexpected inference input 'x'", RecipeError, "unexpected inference input 'x'"),
+        (None, "max_queue_size: 9 requests are waiting", ServerNotReadyError, "h:1: max_queue_size: 9 requests"),
         (None, "[request id: 3] unexpected inference input 'x'", RecipeError, "unexpected inference input 'x'"),
         ("NOT_FOUND", "Request for unknown model: 'x' is not found", RecipeError, "Models there: chat, code."),
         (None, "Request for unknown model: 'x' is not found", RecipeError, "Models there: chat, code."),
