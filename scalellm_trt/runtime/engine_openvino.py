@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 UNSUPPORTED_INPUTS: Mapping[str, str] = MappingProxyType(
     {
         "bad_words": "the OpenVINO engine cannot forbid tokens",
+        # OpenVINO GenAI 2026.4 adds them to negative logits instead of subtracting them, so that a token with a
+        # negative logit becomes more probable each time it is chosen.
+        "presence_penalty": "the OpenVINO engine computes it wrongly; use repetition_penalty",
+        "frequency_penalty": "the OpenVINO engine computes it wrongly; use repetition_penalty",
         "embedding_bias_words": "the OpenVINO engine cannot change logits",
         "embedding_bias_weights": "the OpenVINO engine cannot change logits",
         "return_context_logits": "the OpenVINO engine does not give logits out",
@@ -38,7 +42,7 @@ UNSUPPORTED_INPUTS: Mapping[str, str] = MappingProxyType(
         "decoder_text_input": "the model has no encoder",
     }
 )
-"""Inputs of the contract that this engine refuses, and why."""
+"""Inputs of the contract that this engine refuses where they would change something, and why."""
 
 
 def create(

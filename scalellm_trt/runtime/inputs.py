@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from .engine_api import InvalidRequestError
 
 if TYPE_CHECKING:
@@ -21,13 +23,16 @@ class Inputs:
         self._tensors = tensors
 
     def has(self, name: str) -> bool:
-        """Return whether the request holds `name` and asks for something by it: not false, not an empty text."""
+        """Return whether the request holds `name`."""
+        return name in self._tensors
+
+    def asks_for(self, name: str) -> bool:
+        """Return whether `name` would change anything: false, 0.0 and an empty text do not, an id always does."""
         tensor = self._tensors.get(name)
-        if tensor is None or not tensor.size:
+        if tensor is None:
             return False
-        if tensor.dtype == bool or tensor.dtype == object:
-            return any(bool(value) for value in tensor.ravel())
-        return True
+        is_number = np.issubdtype(tensor.dtype, np.integer)
+        return bool(tensor.size) and (is_number or any(bool(value) for value in tensor.ravel()))
 
     def flag(self, name: str, *, default: bool) -> bool:
         """Return a yes or no."""

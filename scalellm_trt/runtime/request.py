@@ -78,7 +78,7 @@ def parse(
         InvalidRequestError: an input is missing, wrong or refused; the message begins with its name.
     """
     for name, reason in unsupported.items():
-        if inputs.has(name):
+        if inputs.asks_for(name):
             message = f"{name}: {reason}"
             raise InvalidRequestError(message)
     if inputs.integer("beam_width", low=0, high=_MAX_INT32) not in (None, 1):

@@ -108,14 +108,23 @@ def test_counts_and_penalties_are_passed_on(tokenizer: PromptTokenizer) -> None:
         min_tokens=2,
         seed=2**63,
         repetition_penalty=1.5,
-        presence_penalty=-0.5,
-        frequency_penalty=0.25,
         num_return_sequences=2,
         return_log_probs=True,
     ).generate.sampling
     assert (sampling.max_tokens, sampling.min_tokens, sampling.seed) == (4, 2, 2**63)
-    assert (sampling.repetition_penalty, sampling.presence_penalty, sampling.frequency_penalty) == (1.5, -0.5, 0.25)
-    assert (sampling.num_sequences, sampling.log_probs) == (2, True)
+    assert (sampling.repetition_penalty, sampling.num_sequences, sampling.log_probs) == (1.5, 2, True)
+
+
+def test_an_engine_that_has_penalties_gets_them(tokenizer: PromptTokenizer) -> None:
+    inputs = Inputs(tensors({**BASE, "presence_penalty": -0.5, "frequency_penalty": 0.25}))
+    sampling = text_request.parse(inputs, tokenizer, SETTINGS, unsupported={}).generate.sampling
+    assert (sampling.presence_penalty, sampling.frequency_penalty) == (-0.5, 0.25)
+
+
+def test_penalties_have_the_limits_of_the_openai_api(tokenizer: PromptTokenizer) -> None:
+    inputs = Inputs(tensors({**BASE, "presence_penalty": 3.0}))
+    with pytest.raises(InvalidRequestError, match="presence_penalty: must be between -2 and 2, found 3"):
+        text_request.parse(inputs, tokenizer, SETTINGS, unsupported={})
 
 
 def test_the_names_of_older_servers_are_understood(tokenizer: PromptTokenizer) -> None:
@@ -167,8 +176,6 @@ def test_stop_words_and_their_protection_by_min_tokens(tokenizer: PromptTokenize
         ({"top_p": 1.5}, "top_p: must be between 0 and 1, found 1.5"),
         ({"repetition_penalty": 0.0}, "repetition_penalty: must be greater than 0"),
         ({"repetition_penalty": float("inf")}, "repetition_penalty: must be at least 0, found inf"),
-        ({"presence_penalty": 3.0}, "presence_penalty: must be between -2 and 2, found 3"),
-        ({"frequency_penalty": -3.0}, "frequency_penalty: must be between -2 and 2, found -3"),
         ({"min_tokens": 5}, "min_tokens: must lie between 0 and 4, found 5"),
         ({"num_return_sequences": 3}, "num_return_sequences: must lie between 1 and 2, found 3"),
         ({"beam_width": 2}, "beam_width: this engine has no beam search; the only width is 1"),
@@ -206,7 +213,14 @@ def test_what_the_engine_cannot_honour_is_refused_by_name(tokenizer: PromptToken
 
 @pytest.mark.parametrize(
     ("name", "nothing"),
-    [("bad_words", b""), ("bad_words", []), ("return_context_logits", False), ("guided_decoding_guide", b"")],
+    [
+        ("bad_words", b""),
+        ("bad_words", []),
+        ("return_context_logits", False),
+        ("guided_decoding_guide", b""),
+        ("presence_penalty", 0.0),
+        ("beam_width", 1),
+    ],
 )
 def test_asking_for_nothing_is_not_refused(tokenizer: PromptTokenizer, name: str, nothing: object) -> None:
     parse(tokenizer, **{name: nothing})
@@ -222,6 +236,10 @@ def test_every_declared_input_is_read_or_refused(tokenizer: PromptTokenizer, nam
         def get(self, key: str, default: object = None) -> Any:
             seen.add(key)
             return super().get(key, default)
+
+        def __contains__(self, key: object) -> bool:
+            seen.add(str(key))
+            return super().__contains__(key)
 
     text_request.parse(Inputs(Spy(tensors(BASE))), tokenizer, SETTINGS, UNSUPPORTED_INPUTS)
     assert name in seen | ignored_by_definition
