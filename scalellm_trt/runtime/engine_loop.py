@@ -8,6 +8,7 @@ one never costs a step, and a full KV cache never breaks a running one.
 from __future__ import annotations
 
 import secrets
+import select
 import threading
 import time
 from collections import deque
@@ -280,12 +281,12 @@ class EngineLoop:
     def _give_way(self) -> None:
         """Let the threads that bring requests run: a step holds the interpreter's lock from beginning to end.
 
-        After a step the first of them has asked for the lock and gets it by `sleep(0)`. As long as requests come
-        in, more may be behind it, each needing a moment to wake up.
+        After a step the first of them has asked for the lock and gets it as soon as it is let go. As long as
+        requests come in, more may be behind it, each needing a moment to wake up.
         """
         for _ in range(self._settings.max_batch_size):
             before = self._num_submitted
-            time.sleep(0)
+            select.select((), (), (), 0)  # lets go of the lock in 2 µs; sleep(0) sleeps for 85
             if self._num_submitted == before:
                 return
             time.sleep(0.0002)

@@ -50,8 +50,8 @@ class ServiceSettings:
             pool; `max_utilization` starts it when the prompt fits, and may recompute it later.
         num_threads: threads of the engine; None leaves it to the engine.
         response_spacing_ms: a stream's next response follows its last one by at least this times the number of
-            other live streams; tokens made meanwhile travel together. A single stream gets every token at once, and
-            with 0 every stream does.
+            live streams; tokens made meanwhile travel together. The first and the last token never wait. 0 sends
+            every token on its own.
         cancel_poll_ms: a live request is asked at most this often whether its client has gone, and once a step.
     """
 
@@ -75,7 +75,7 @@ class ServiceSettings:
     chunked_context: bool = True
     batch_scheduler_policy: SchedulerPolicy = "guaranteed_no_evict"
     num_threads: int | None = None
-    response_spacing_ms: float = 10.0
+    response_spacing_ms: float = 15.0
     cancel_poll_ms: float = 10.0
 
     def __post_init__(self) -> None:

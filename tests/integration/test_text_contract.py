@@ -123,11 +123,13 @@ def test_the_prompt_is_repeated_by_default_as_by_nvidias_ensemble(server: Server
     assert ask(server, exclude_input_in_output=False).text == QUESTION + "The capital of France is Paris."
 
 
-def test_a_single_stream_gets_each_token_on_its_own(server: Server) -> None:
+def test_a_single_stream_gets_its_tokens_as_they_come(server: Server) -> None:
     answer = ask(server, stream=True, return_num_output_tokens=True, return_num_input_tokens=True)
     counts = [response["num_output_tokens"][0] for response in answer.responses]
-    assert len(counts) > 5
-    assert set(counts) == {1}
+    assert sum(counts) == 8
+    assert counts[0] == 1
+    # Steps of less than response_spacing_ms put two tokens into a response, or three where one step was very fast.
+    assert max(counts) <= 3
     assert {response["num_input_tokens"][0] for response in answer.responses} == {
         len(ask(server, return_output_ids=True, exclude_input_in_output=False, max_tokens=1).ids) - 1
     }

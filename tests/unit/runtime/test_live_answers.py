@@ -94,18 +94,12 @@ def test_a_long_queue_is_asked_in_turns() -> None:
     assert [len(answer.asked_at) for answer in answers] == [2] * 5
 
 
-def test_spacing_grows_with_the_number_of_other_streams() -> None:
+def test_spacing_grows_with_the_number_of_streams() -> None:
     house = House(response_spacing_ms=8.0)
-    answers = [FakeAnswer(), FakeAnswer(), FakeAnswer(), FakeAnswer(is_stream=False)]
+    answers = [FakeAnswer(), FakeAnswer(), FakeAnswer(is_stream=False)]
     for answer in answers:
         house.add(answer)
     assert house.live.spacing_s() == pytest.approx(0.016)
     answers[0].is_done = True
     house.step_at(1.0)
     assert house.live.spacing_s() == pytest.approx(0.008)
-
-
-def test_a_single_stream_is_never_spaced() -> None:
-    house = House(response_spacing_ms=8.0)
-    house.add(FakeAnswer())
-    assert house.live.spacing_s() == 0
