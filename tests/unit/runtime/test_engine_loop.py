@@ -319,3 +319,15 @@ def test_threads_that_bring_requests_get_their_turn(make_house: Callable[..., Ho
     assert time.monotonic() - began < 1
     for sink in sinks:
         sink.wait()
+
+
+def test_an_error_in_one_sequence_ends_the_whole_request(make_house: Callable[..., House]) -> None:
+    house = make_house()
+    house.hold()
+    sink = Collector(on_chunk=lambda _: setattr(house.pipeline.started[0], "is_lost", True))
+    house.submit(sink, max_tokens=12, num_sequences=2, temperature=1.0)
+    house.go()
+    eventually(lambda: sink.error is not None)
+    house.submit(prompt_len=24, max_tokens=9).wait()
+    assert sink.chunks[-1].finish_reason == "error"
+    assert house.pipeline.started[1].is_cancelled
