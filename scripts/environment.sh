@@ -36,12 +36,13 @@ check_machine() {
 # interpreter_problem PYTHON: print what keeps PYTHON from hosting the stack; print nothing when it can.
 interpreter_problem() {
   "$1" - <<'EOF' 2>/dev/null || echo "cannot be run"
-import ctypes, importlib.util, sys, sysconfig
-from pathlib import Path
+import sys
 version = "%d.%d" % sys.version_info[:2]
 if not (3, 10) <= sys.version_info[:2] <= (3, 12):
-    print("Python %s is outside 3.10-3.12" % version)
-elif not all(importlib.util.find_spec(name) for name in ("venv", "ensurepip")):
+    sys.exit(print("Python %s is outside 3.10-3.12" % version))
+import ctypes, importlib.util, sysconfig
+from pathlib import Path
+if not all(importlib.util.find_spec(name) for name in ("venv", "ensurepip")):
     print("venv is missing: install python%s-venv (Debian, Ubuntu)" % version)
 else:
     name = "libpython%s.so.1.0" % version
