@@ -100,6 +100,10 @@ is_installed() {
 
 # ensure_environment EXTRAS: make .venv and install the package with EXTRAS, unless that was done already.
 ensure_environment() {
+  if [ -L .venv ]; then
+    say "    .venv is a link into another checkout: used as it is"
+    return
+  fi
   check_machine
   ensure_venv
   local extras=$1 state
