@@ -20,7 +20,7 @@ check_machine() {
   [ "$(uname -s)" = Linux ] || fail "this is $(uname -s); the CPU stack runs on Linux"
   [ "$(uname -m)" = x86_64 ] || fail "this is $(uname -m); the tritonserver wheel is built for x86-64 only"
   local glibc free_mib
-  glibc=$(getconf GNU_LIBC_VERSION 2>/dev/null | cut -d' ' -f2)
+  glibc=$(getconf GNU_LIBC_VERSION 2>/dev/null | cut -d' ' -f2) || glibc=
   case "$(printf '2.35\n%s\n' "${glibc:-0}" | sort -V | head -n 1)" in
     2.35) ;;
     *) fail "glibc is ${glibc:-not found}; the tritonserver wheel needs 2.35 or newer" \
