@@ -20,7 +20,7 @@ check_machine() {
   [ "$(uname -s)" = Linux ] || fail "this is $(uname -s); the CPU stack runs on Linux"
   [ "$(uname -m)" = x86_64 ] || fail "this is $(uname -m); the tritonserver wheel is built for x86-64 only"
   local glibc free_mib
-  glibc=$(getconf GNU_LIBC_VERSION 2>/dev/null | cut -d' ' -f2)
+  glibc=$(getconf GNU_LIBC_VERSION 2>/dev/null | cut -d' ' -f2) || glibc=
   case "$(printf '2.35\n%s\n' "${glibc:-0}" | sort -V | head -n 1)" in
     2.35) ;;
     *) fail "glibc is ${glibc:-not found}; the tritonserver wheel needs 2.35 or newer" \
@@ -36,12 +36,13 @@ check_machine() {
 # interpreter_problem PYTHON: print what keeps PYTHON from hosting the stack; print nothing when it can.
 interpreter_problem() {
   "$1" - <<'EOF' 2>/dev/null || echo "cannot be run"
-import ctypes, importlib.util, sys, sysconfig
-from pathlib import Path
+import sys
 version = "%d.%d" % sys.version_info[:2]
 if not (3, 10) <= sys.version_info[:2] <= (3, 12):
-    print("Python %s is outside 3.10-3.12" % version)
-elif not all(importlib.util.find_spec(name) for name in ("venv", "ensurepip")):
+    sys.exit(print("Python %s is outside 3.10-3.12" % version))
+import ctypes, importlib.util, sysconfig
+from pathlib import Path
+if not all(importlib.util.find_spec(name) for name in ("venv", "ensurepip")):
     print("venv is missing: install python%s-venv (Debian, Ubuntu)" % version)
 else:
     name = "libpython%s.so.1.0" % version
@@ -99,6 +100,10 @@ is_installed() {
 
 # ensure_environment EXTRAS: make .venv and install the package with EXTRAS, unless that was done already.
 ensure_environment() {
+  if [ -L .venv ]; then
+    say "    .venv is a link into another checkout: used as it is"
+    return
+  fi
   check_machine
   ensure_venv
   local extras=$1 state

@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
+from rich.markup import escape
 
+from scalellm_trt.cli import tables
 from scalellm_trt.cli.timeline import outcome, timeline
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from scalellm_trt.pipeline import BuildReport, Step
 
 RecipeArgument = Annotated[Path, typer.Argument(help="Recipe file.", show_default=False)]
@@ -49,7 +51,7 @@ def build(
         pipeline.parse_step(until, "--until"),
         frozenset(pipeline.parse_step(name, "--force") for name in force or ()),
     )
-    console = Console(stderr=as_json)
+    console = tables.console(stderr=as_json)
     if dry_run:
         _show_preview(pipeline.preview(recipe, workspace=workspace, until=last, force=forced), as_json)
         return
@@ -64,12 +66,11 @@ def build(
 def _show_summary(console: Console, report: BuildReport, last: Step, repository: Path) -> None:
     total = sum(step.seconds for step in report.steps)
     if report.num_stages_run:
-        table = Table(title=f"{report.name}: {total:.1f} s", title_justify="left")
-        for column in ("step", "seconds", "share", "what"):
-            table.add_column(column, justify="right" if column in ("seconds", "share") else "left")
+        console.print(f"\n{report.name}: {total:.1f} s", highlight=False)
+        rows = tables.table(console, "step", "seconds", "share", "what", numbers={"seconds", "share"})
         for step in report.steps:
-            table.add_row(step.step, f"{step.seconds:.1f}", f"{step.seconds / total:.0%}", outcome(step))
-        console.print(table)
+            rows.add_row(step.step, f"{step.seconds:.1f}", f"{step.seconds / total:.0%}", escape(outcome(step)))
+        console.print(rows)
     else:
         console.print(f"{report.name}: nothing changed, 0 stages run", highlight=False)
     if last == "assemble":

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
+from rich.markup import escape
+
+from scalellm_trt.cli import tables
 
 if TYPE_CHECKING:
     from scalellm_trt.pipeline import CacheEntry
@@ -34,15 +35,14 @@ def ls(builds: BuildsOption = Path("builds"), as_json: JsonOption = False) -> No
     if as_json:
         typer.echo(json.dumps([_as_json(entry) for entry in entries]))
         return
-    table = Table(title=f"{builds}: {sum(entry.num_bytes for entry in entries) / 2**20:.1f} MiB", title_justify="left")
-    for column in ("stage", "key", "MiB", "created", "used by"):
-        table.add_column(column, justify="right" if column == "MiB" else "left")
+    on = tables.console()
+    on.print(f"{builds}: {sum(entry.num_bytes for entry in entries) / 2**20:.1f} MiB")
+    rows = tables.table(on, "stage", "key", "MiB", "created", "used by", numbers={"MiB"})
     for entry in entries:
-        users = ", ".join(entry.used_by) or "[dim]nobody"
-        table.add_row(
-            entry.manifest.stage, entry.directory.name, f"{entry.num_bytes / 2**20:.1f}", entry.manifest.created, users
-        )
-    Console().print(table)
+        users = escape(", ".join(entry.used_by)) or "[dim]nobody"
+        size = f"{entry.num_bytes / 2**20:.1f}"
+        rows.add_row(entry.manifest.stage, entry.directory.name, size, entry.manifest.created, users)
+    on.print(rows)
 
 
 def verify(builds: BuildsOption = Path("builds"), as_json: JsonOption = False) -> None:

@@ -60,7 +60,7 @@ def infer(
     )
     text = typer.get_text_stream("stdin").read() if prompt == "-" else prompt
     if not raw:
-        text = _as_chat(repository / found.name, text, system)
+        text = as_chat(repository / found.name, text, system)
     # Closing cancels: without it an interrupt would leave the request running on the server.
     with closing(client.stream(url, found.name, text, params, declared=found.inputs, timeout_s=timeout)) as chunks:
         if as_json:
@@ -69,7 +69,7 @@ def infer(
             _print_stream(chunks)
 
 
-def _as_chat(model_dir: Path, prompt: str, system: str | None) -> str:
+def as_chat(model_dir: Path, prompt: str, system: str | None) -> str:
     """Return the prompt in the chat template of the model at `model_dir`.
 
     Raises:
@@ -78,7 +78,8 @@ def _as_chat(model_dir: Path, prompt: str, system: str | None) -> str:
     from scalellm_trt.triton import chat_template
 
     messages = [*([] if system is None else [("system", system)]), ("user", prompt)]
-    for directory in sorted(model_dir.glob("1/*/")):
+    # Python 3.10 finds files too by a pattern that ends in a slash.
+    for directory in sorted(path for path in model_dir.glob("1/*") if path.is_dir()):
         template = chat_template.load(directory)
         if template is not None:
             return template.render([{"role": role, "content": content} for role, content in messages])

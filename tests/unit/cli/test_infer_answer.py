@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
-from scalellm_trt.cli.infer import Answer
+from scalellm_trt.cli.infer import Answer, as_chat
 from scalellm_trt.triton.client import TextChunk
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 
 def _answer(*timed: tuple[float, TextChunk]) -> Answer:
@@ -41,3 +43,12 @@ def test_one_token_has_no_speed() -> None:
 def test_a_model_that_counts_nothing_has_no_summary() -> None:
     answer = _answer((0.2, TextChunk(text="x")))
     assert (answer.num_input_tokens, answer.num_output_tokens, answer.summary) == (None, None, "")
+
+
+def test_the_chat_template_is_found_beside_the_sources_of_the_model(tmp_path: Path) -> None:
+    (tmp_path / "1" / "engine").mkdir(parents=True)
+    (tmp_path / "1" / "admission.py").write_text("")
+    template = {"chat_template": "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}"}
+    (tmp_path / "1" / "engine" / "tokenizer_config.json").write_text(json.dumps(template))
+    assert as_chat(tmp_path, "Hi", None) == "<user>Hi"
+    assert as_chat(tmp_path, "Hi", "Be brief.") == "<system>Be brief.<user>Hi"

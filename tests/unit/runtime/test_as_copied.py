@@ -12,19 +12,20 @@ FAKE_BACKEND = Path(__file__).parents[2] / "fakes" / "triton_backend"
 
 PROGRAM = """
 import sys, importlib
-sys.path = [path for path in sys.path if not path.startswith({project!r})] + [{model!r}, {backend!r}]
+sys.modules["scalellm_trt"] = None  # importing it fails, as where it is not installed
+sys.path += [{model!r}, {backend!r}]
 model = importlib.import_module("1.hosted_model")
 engine = importlib.import_module("1.engine_openvino")
 assert model.__package__ == "1", model.__package__
 assert callable(model.TritonPythonModel().execute)
-heavy = {{"scalellm_trt", "openvino", "openvino_genai", "torch", "pydantic", "tokenizers"}} & set(sys.modules)
+heavy = {{"openvino", "openvino_genai", "torch", "pydantic", "tokenizers"}} & set(sys.modules)
 assert not heavy, heavy
 """
 
 
 def test_the_copied_files_import_without_us_and_without_heavy_libraries(tmp_path: Path) -> None:
     shutil.copytree(RUNTIME, tmp_path / "model" / "1", ignore=shutil.ignore_patterns("__init__.py", "__pycache__"))
-    program = PROGRAM.format(project=str(RUNTIME.parents[1]), model=str(tmp_path / "model"), backend=str(FAKE_BACKEND))
+    program = PROGRAM.format(model=str(tmp_path / "model"), backend=str(FAKE_BACKEND))
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path, env={}, check=False, timeout=60
     )
