@@ -10,35 +10,12 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from scripts.benchmarks.sides import worker
+from scripts.benchmarks.sides import streamed_answer, worker
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
-
-    from tritonclient.grpc.aio import InferenceServerClient, InferInput
+    from tritonclient.grpc.aio import InferenceServerClient
 
 Deliveries = list[tuple[float, int]]
-
-
-def input_tensors(values: Mapping[str, object]) -> list[InferInput]:
-    """Return a request's inputs, each of shape (1, 1); the type follows from the Python type."""
-    from tritonclient.grpc.aio import InferInput
-
-    kinds: dict[type, tuple[str, Any]] = {
-        str: ("BYTES", np.object_),
-        bool: ("BOOL", np.bool_),
-        int: ("INT32", np.int32),
-        float: ("FP32", np.float32),
-    }
-    inputs = []
-    for name, value in values.items():
-        kind, dtype = kinds[type(value)]
-        tensor = InferInput(name, [1, 1], kind)
-        tensor.set_data_from_numpy(np.array([[value.encode() if isinstance(value, str) else value]], dtype=dtype))
-        inputs.append(tensor)
-    return inputs
 
 
 async def stream(client: InferenceServerClient, model: str, prompt: str, num_tokens: int, started: float) -> Deliveries:
@@ -47,21 +24,15 @@ async def stream(client: InferenceServerClient, model: str, prompt: str, num_tok
     Raises:
         tritonclient.utils.InferenceServerException: the server refused or failed.
     """
-    values = {
-        "text_input": prompt,
-        "max_tokens": num_tokens,
-        "min_tokens": num_tokens,
-        "stream": True,
-        "return_num_output_tokens": True,
-    }
-
-    async def requests() -> AsyncIterator[dict[str, object]]:
-        yield {"model_name": model, "inputs": input_tensors(values), "enable_empty_final_response": True}
-
+    inputs = streamed_answer.tensors(
+        text_input=prompt,
+        max_tokens=num_tokens,
+        min_tokens=num_tokens,
+        stream=True,
+        return_num_output_tokens=True,
+    )
     deliveries: Deliveries = []
-    async for result, error in client.stream_infer(requests()):
-        if error is not None:
-            raise error
+    async for result in streamed_answer.responses(client, model, inputs):
         counts = result.as_numpy("num_output_tokens")
         if counts is not None:
             deliveries.append((time.perf_counter() - started, int(counts[0, 0])))
