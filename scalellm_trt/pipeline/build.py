@@ -14,7 +14,7 @@ from scalellm_trt.artefacts import digest, manifest
 from scalellm_trt.artefacts.stage_cache import StageCache, StageResult
 from scalellm_trt.artefacts.types import Checkpoint, Engine, LocalModel
 from scalellm_trt.backends import backend_for
-from scalellm_trt.errors import StageError, UnsupportedError
+from scalellm_trt.errors import RecipeError, StageError, UnsupportedError
 from scalellm_trt.pipeline.steps import BuildReport, Step, StepReport, Workspace
 from scalellm_trt.triton import repository
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from scalellm_trt.artefacts.manifest import Scalar, StageName
     from scalellm_trt.backends.base import Backend
+    from scalellm_trt.errors import Problem
     from scalellm_trt.pipeline.steps import Reporter
     from scalellm_trt.plan import Plan
     from scalellm_trt.recipe import LoadedRecipe
@@ -173,9 +174,25 @@ def _published_inputs(workspace: Workspace, name: str) -> Path:
 def fetch(loaded: LoadedRecipe, workspace: Workspace, progress: Callable[[str, float], None]) -> LocalModel:
     """Bring the recipe's model to this disk, or find it there."""
     model = loaded.recipe.model
-    return model_source.resolve(
-        model.source, model.sha256, workspace.model_cache_dir, progress, base_dir=loaded.path.parent
-    )
+    with placed(loaded):
+        return model_source.resolve(
+            model.source, model.sha256, workspace.model_cache_dir, progress, base_dir=loaded.path.parent
+        )
+
+
+@contextmanager
+def placed(loaded: LoadedRecipe) -> Iterator[None]:
+    """Give problems that name a key of the recipe the file and line in which the key stands."""
+    try:
+        yield
+    except RecipeError as error:
+        raise RecipeError([_placed(loaded, problem) for problem in error.problems]) from error
+
+
+def _placed(loaded: LoadedRecipe, problem: Problem) -> Problem:
+    if problem.key is None or problem.file is not None:
+        return problem
+    return loaded.problem(problem.key, problem.message, problem.hint)
 
 
 def make_plan(loaded: LoadedRecipe, model: LocalModel) -> Plan:

@@ -10,7 +10,7 @@ from scalellm_trt.artefacts.stage_cache import StageCache
 from scalellm_trt.artefacts.types import LocalModel
 from scalellm_trt.backends import backend_for
 from scalellm_trt.errors import Problem, UnsupportedError
-from scalellm_trt.pipeline.build import reasons_to_publish, stage_inputs
+from scalellm_trt.pipeline.build import placed, reasons_to_publish, stage_inputs
 from scalellm_trt.pipeline.steps import STEPS, Step, Workspace
 
 if TYPE_CHECKING:
@@ -94,7 +94,8 @@ def preview(path: Path, *, workspace: Workspace, until: Step, force: frozenset[S
 
 def _known_model(loaded: LoadedRecipe, workspace: Workspace) -> tuple[LocalModel, ModelSpec]:
     model = loaded.recipe.model
-    here = model_source.find(model.source, model.sha256, workspace.model_cache_dir, base_dir=loaded.path.parent)
+    with placed(loaded):
+        here = model_source.find(model.source, model.sha256, workspace.model_cache_dir, base_dir=loaded.path.parent)
     if here is not None:
         return here, model_spec.read(here.directory)
     for row in facts.models().values():

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from .engine_api import FinishReason, GenerateRequest, SamplingParams, Sink
     from .settings import ServiceSettings
 
+NUM_QUIET_LOOKS = 3  # after a request has come in, as many looks without another end the wait for more
 _SEED_STRIDE = 0x9E3779B9  # 2**32 / golden ratio: seeds of one request's sequences do not meet those of seed + 1
 
 
@@ -123,6 +124,9 @@ class EngineLoop:
 
     def submit(self, request: GenerateRequest, sink: Sink) -> _Submission:
         """Take a request; see `GenerationEngine.submit`."""
+        # Refused ones count too: behind them others wait for the lock that `_give_way` lets go of.
+        with self._condition:
+            self._num_submitted += 1
         admission.check(request, self._settings)
         submission = _Submission(request, sink, self._wake)
         with self._condition:
@@ -133,7 +137,6 @@ class EngineLoop:
                 message = f"max_queue_size: {len(self._waiting)} requests are waiting already; try again later"
                 raise UnavailableError(message)
             self._waiting.append(submission)
-            self._num_submitted += 1
             self._condition.notify()
         return submission
 
@@ -284,11 +287,15 @@ class EngineLoop:
         After a step the first of them has asked for the lock and gets it as soon as it is let go. As long as
         requests come in, more may be behind it, each needing a moment to wake up.
         """
-        for _ in range(self._settings.max_batch_size):
+        num_quiet_looks = NUM_QUIET_LOOKS
+        for _ in range(self._settings.max_queue_size):
             before = self._num_submitted
             select.select((), (), (), 0)  # lets go of the lock in 2 µs; sleep(0) sleeps for 85
-            if self._num_submitted == before:
+            if self._num_submitted != before:
+                num_quiet_looks = 0
+            elif num_quiet_looks >= NUM_QUIET_LOOKS:
                 return
+            num_quiet_looks += 1
             time.sleep(0.0002)
 
     def _fail(self, error: Exception) -> None:

@@ -61,9 +61,12 @@ class Inputs:
             raise InvalidRequestError(message)
         return number
 
-    def ids(self, name: str) -> tuple[int, ...] | None:
-        """Return token ids."""
+    def ids(self, name: str, *, max_count: int) -> tuple[int, ...] | None:
+        """Return token ids; too many are refused before they become objects of 50 times their size."""
         tensor = self._tensors.get(name)
+        if tensor is not None and tensor.size > max_count:
+            message = f"{name}: {tensor.size} tokens are more than max_input_len ({max_count})"
+            raise InvalidRequestError(message)
         return None if tensor is None else tuple(tensor.ravel().tolist())
 
     def text(self, name: str) -> bytes | None:

@@ -102,7 +102,7 @@ class _Prompt:
 
 def _prompt(inputs: Inputs, tokenizer: PromptTokenizer, settings: ServiceSettings) -> _Prompt:
     """Read the prompt, of which a client gives text or ids."""
-    ids, text = inputs.ids("input_ids"), inputs.text("text_input")
+    ids, text = inputs.ids("input_ids", max_count=settings.max_input_len), inputs.text("text_input")
     if ids is not None and text is not None:
         raise InvalidRequestError("input_ids: must not be given together with text_input")
     if ids is not None:

@@ -237,3 +237,10 @@ def test_serving_is_refused_when_an_engine_has_other_contents_behind_the_same_si
     weights.write_bytes(content)
     with pytest.raises(ArtefactError, match=r"tiny/1/engine/openvino_model\.bin has other contents"):
         repository_check.check(repository)
+
+
+def test_a_source_that_is_not_there_is_reported_at_its_line(recipe: Path) -> None:
+    recipe.write_text(recipe.read_text().replace("./model", "gguf:nope.gguf"))
+    for attempt in (build, preview):
+        with pytest.raises(RecipeError, match=r"tiny\.yaml:4: model\.source: there is no file"):
+            attempt(recipe)

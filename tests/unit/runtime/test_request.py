@@ -69,6 +69,17 @@ def test_text_is_tokenized_and_ids_are_taken_as_they_are(tokenizer: PromptTokeni
     assert parse_ids(tokenizer).generate.input_ids == (1, 2, 3)
 
 
+def test_a_prompt_of_ids_that_is_too_long_is_refused_before_it_becomes_objects(tokenizer: PromptTokenizer) -> None:
+    class Unreadable(np.ndarray[Any, Any]):
+        def tolist(self) -> list[int]:
+            raise AssertionError
+
+    prompt = np.zeros((1, 10_000), np.int32).view(Unreadable)
+    inputs = Inputs({**tensors({"max_tokens": 4}), "input_ids": prompt})
+    with pytest.raises(InvalidRequestError, match=r"input_ids: 10000 tokens are more than max_input_len \(20\)"):
+        text_request.parse(inputs, tokenizer, SETTINGS, UNSUPPORTED_INPUTS)
+
+
 def test_messages_about_the_prompt_name_the_input_it_came_in(tokenizer: PromptTokenizer) -> None:
     assert parse(tokenizer).generate.prompt_field == "text_input"
     assert parse_ids(tokenizer).generate.prompt_field == "input_ids"
