@@ -160,7 +160,7 @@ def test_the_continuous_batching_pipeline_takes_the_graph_and_says_the_same(tmp_
     _, reference = compiled(tmp_path, changes=FAMILIES[family])
     scheduler = genai.SchedulerConfig()
     scheduler.num_kv_blocks = 16
-    properties = {"KV_CACHE_PRECISION": "f32", "INFERENCE_NUM_THREADS": 1}
+    properties = {"KV_CACHE_PRECISION": "f32", "INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}
     pipeline = genai.ContinuousBatchingPipeline(str(tmp_path / "engine"), scheduler, "CPU", properties)
     config = genai.GenerationConfig()
     config.max_new_tokens = 12
