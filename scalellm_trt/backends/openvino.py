@@ -10,6 +10,7 @@ weights again (312 MB).
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from importlib import metadata
 from typing import TYPE_CHECKING, Final
@@ -82,28 +83,11 @@ class OpenVinoBackend:
 
     def quantize(self, plan: Plan, out_dir: Path, progress: Progress) -> None:
         """See `base.Backend.quantize`."""
+        from scalellm_trt.checkpoint.write import write_checkpoint
+
         # OpenVINO scales its own KV cache: the checkpoint needs no scales for it.
-        weights, directory = plan.quantization.weights, plan.model.directory
-        if weights in STREAMED_FORMATS:
-            from scalellm_trt.checkpoint.streaming import convert_weights, streamed_config
-
-            convert_weights(directory, streamed_config(plan.spec, weights, plan.dtype), out_dir, progress)
-            return
-        from scalellm_trt.checkpoint.calibration import draw_samples, read_tokenizer
-        from scalellm_trt.checkpoint.modelopt import awq_config, quantize_awq
-
-        calibration, group_size = plan.quantization.calibration, plan.quantization.group_size
-        if calibration is None or group_size is None:  # our own bug: the plan sets both for calibrated formats
-            message = f"{weights} needs calibration text and a group size"
-            raise AssertionError(message)
-        samples = draw_samples(
-            calibration.source,
-            read_tokenizer(directory),
-            num_samples=calibration.num_samples,
-            max_seq_len=calibration.max_seq_len,
-            seed=calibration.seed,
-        )
-        quantize_awq(directory, awq_config(plan.spec, plan.dtype, group_size), samples, out_dir, progress)
+        quantization = dataclasses.replace(plan.quantization, kv_cache_dtype="float16")
+        write_checkpoint(plan.model.directory, plan.spec, quantization, out_dir, progress, dtype=plan.dtype)
 
     def compile(self, plan: Plan, checkpoint: Checkpoint, out_dir: Path, progress: Progress) -> None:
         """See `base.Backend.compile`; a checkpoint that is damaged or not of this plan's model is refused."""
