@@ -219,12 +219,15 @@ def repository(around: Surroundings) -> Check:
 
 
 def gpu(around: Surroundings) -> Check:
-    """Say whether there is an NVIDIA driver; no backend of this machine's recipes needs one."""
+    """Say whether there is an NVIDIA driver, with its cards."""
+    machine = around.machine
+    cards = ", ".join(f"{card.name} ({format_gib(card.memory_bytes)})" for card in machine.gpus)
     return Check(
-        name="nvidia driver",
-        status="ok",
-        found=around.nvidia_driver or "none",
+        name="gpu",
+        status="warn" if machine.gpu_problem else "ok",
+        found=machine.gpu_problem or cards or "none",
         needed="for GPU recipes only",
+        fix="Reinstall the NVIDIA driver, or restart after an update." if machine.gpu_problem else "",
     )
 
 

@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import importlib.metadata
 import shutil
-import tempfile
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from scalellm_trt import detect, facts, process
-from scalellm_trt.errors import ArtefactError, StageError, ToolchainError
+from scalellm_trt import detect, facts
+from scalellm_trt.errors import ArtefactError, ToolchainError
 from scalellm_trt.triton import binary, ports, repository_check
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from scalellm_trt.detect import Machine
 
 SERVER_PORTS = (8000, 8001, 8002)
 CONTAINER_ENGINES = ("docker", "podman")
-NVIDIA_SMI_TIMEOUT_S = 20.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +30,6 @@ class Surroundings:
         tritonserver: where it was found; None where there is none that can be started.
         tritonserver_problem: why not, with the fix.
         container_engine: the first of docker and podman on the PATH.
-        nvidia_driver: version; None without nvidia-smi or where it fails.
         ports: port → who has it; None where it is free.
         repository: the folder that was looked at.
         num_services: directories in it that look like models; None where there is no such folder.
@@ -44,7 +41,6 @@ class Surroundings:
     tritonserver: str | None
     tritonserver_problem: ToolchainError | None
     container_engine: str | None
-    nvidia_driver: str | None
     ports: Mapping[int, str | None]
     repository: Path
     num_services: int | None
@@ -66,25 +62,11 @@ def look(folder: Path, repository: Path) -> Surroundings:
         tritonserver=server,
         tritonserver_problem=problem,
         container_engine=engine,
-        nvidia_driver=nvidia_driver(),
         ports={port: _port_user(port) for port in SERVER_PORTS},
         repository=repository,
         num_services=_num_models(repository),
         repository_problems=_repository_problems(repository),
     )
-
-
-def nvidia_driver(program: str = "nvidia-smi") -> str | None:
-    """Return the NVIDIA driver's version; None where `program` is missing or fails."""
-    command = [program, "--query-gpu=driver_version", "--format=csv,noheader"]
-    with tempfile.TemporaryDirectory() as folder:
-        log = Path(folder) / "nvidia-smi.log"
-        try:
-            process.run(command, log=log, timeout_s=NVIDIA_SMI_TIMEOUT_S)
-        except (ToolchainError, StageError):
-            return None
-        printed = [line for line in process.tail(log) if not line.startswith("$ ")]
-    return printed[0].strip() if printed else None
 
 
 def _wanted_packages() -> set[str]:

@@ -18,7 +18,6 @@ AROUND = Surroundings(
     tritonserver="/usr/bin/tritonserver (path)",
     tritonserver_problem=None,
     container_engine=None,
-    nvidia_driver=None,
     ports={8000: None},
     repository=Path("triton_repo"),
     num_services=None,

@@ -26,7 +26,6 @@ HEALTHY = Surroundings(
     tritonserver="/usr/bin/tritonserver (path)",
     tritonserver_problem=None,
     container_engine="docker",
-    nvidia_driver=None,
     ports={8000: None, 8001: None, 8002: None},
     repository=Path("triton_repo"),
     num_services=1,

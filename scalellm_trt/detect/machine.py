@@ -1,4 +1,4 @@
-"""The machine at hand: processors, instruction sets, memory, disk and the interpreter's libraries, limits honoured."""
+"""The machine at hand: processors, instruction sets, memory, disk, libraries and cards, limits honoured."""
 
 from __future__ import annotations
 
@@ -10,7 +10,12 @@ import sys
 import sysconfig
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+from scalellm_trt.detect import nvidia
+
+if TYPE_CHECKING:
+    from scalellm_trt.detect.nvidia import Gpu
 
 Isa = Literal["avx2", "fma", "f16c", "avx512", "avx512_fp16", "avx512_bf16", "amx_bf16", "amx_fp16"]
 
@@ -28,15 +33,6 @@ _ISA_OF_FLAGS: tuple[tuple[Isa, frozenset[str]], ...] = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Gpu:
-    """One card, as the driver describes it."""
-
-    name: str
-    compute_capability: str
-    memory_bytes: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Machine:
     """What there is to build and serve on.
 
@@ -50,6 +46,7 @@ class Machine:
         glibc: version such as `2.36`; None on another C library.
         libpython: the shared library of this interpreter; None where there is none.
         gpus: the cards, empty without an NVIDIA driver.
+        gpu_problem: why nvidia-smi, which is there, names none; None where all is well or there is no nvidia-smi.
     """
 
     system: str
@@ -65,6 +62,7 @@ class Machine:
     glibc: str | None
     libpython: Path | None
     gpus: tuple[Gpu, ...]
+    gpu_problem: str | None = None
 
 
 def machine(folder: Path = Path(), *, root: Path = Path("/")) -> Machine:
@@ -79,6 +77,7 @@ def machine(folder: Path = Path(), *, root: Path = Path("/")) -> Machine:
     memory = psutil.virtual_memory()
     total, available = memory_within_cgroup(memory.total, memory.available, root)
     cpuinfo = _read(root / "proc/cpuinfo") or ""
+    cards = nvidia.look()
     return Machine(
         system=platform.system(),
         architecture=platform.machine(),
@@ -92,7 +91,8 @@ def machine(folder: Path = Path(), *, root: Path = Path("/")) -> Machine:
         python_version=platform.python_version(),
         glibc=glibc_version(),
         libpython=libpython(),
-        gpus=(),
+        gpus=cards.gpus,
+        gpu_problem=cards.problem,
     )
 
 
