@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from scalellm_trt.artefacts import digest
+from scalellm_trt.artefacts.types import Stamp
 from scalellm_trt.errors import ArtefactError
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ class Manifest:
         files: path below the directory → how it looked.
         seconds: how long the stage ran.
         created: ISO 8601, UTC.
+        stamp: of an engine that loads on one kind of card only.
     """
 
     stage: StageName
@@ -50,6 +52,7 @@ class Manifest:
     files: Mapping[str, FileRecord]
     seconds: float
     created: str
+    stamp: Stamp | None = None
 
     @property
     def digest(self) -> str:
@@ -57,7 +60,9 @@ class Manifest:
         return digest.of_named({name: record.sha256 for name, record in self.files.items()})
 
 
-def describe(directory: Path, *, stage: StageName, inputs: Mapping[str, Scalar], seconds: float) -> Manifest:
+def describe(
+    directory: Path, *, stage: StageName, inputs: Mapping[str, Scalar], seconds: float, stamp: Stamp | None = None
+) -> Manifest:
     """Hash what `directory` holds; a manifest that is already there does not count."""
     return Manifest(
         stage=stage,
@@ -66,6 +71,7 @@ def describe(directory: Path, *, stage: StageName, inputs: Mapping[str, Scalar],
         files={path.relative_to(directory).as_posix(): record(path) for path in _files(directory)},
         seconds=round(seconds, 3),
         created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        stamp=stamp,
     )
 
 
@@ -93,7 +99,8 @@ def read(directory: Path) -> Manifest:
             message = f"{path}: was written by another version of scalellm-trt"
             raise ArtefactError(message, hint="Run `scalellm-trt build` again.")
         raw["files"] = {name: FileRecord(**fields) for name, fields in raw["files"].items()}
-        return Manifest(**raw)
+        stamp = raw.pop("stamp", None)
+        return Manifest(**raw, stamp=None if stamp is None else Stamp(**stamp))
     except FileNotFoundError as error:
         message = f"{directory}: there is no finished artefact here"
         raise ArtefactError(message, hint="Run `scalellm-trt build` again.") from error

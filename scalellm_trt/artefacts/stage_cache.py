@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from filelock import BaseFileLock
 
     from scalellm_trt.artefacts.manifest import Manifest, Scalar, StageName
+    from scalellm_trt.artefacts.types import Stamp
 
 KEY_LENGTH = 20  # hex characters of the key in a directory's name: 80 bits
 
@@ -60,11 +61,13 @@ class StageCache:
         recipe_name: str,
         stage: StageName,
         inputs: Mapping[str, Scalar],
-        make: Callable[[Path], None],
+        make: Callable[[Path], Stamp | None],
         *,
         force: bool = False,
     ) -> StageResult:
         """Return the artefact made from `inputs`; run `make` on an empty directory where there is none.
+
+        The stamp that `make` returns is kept in the manifest.
 
         Raises:
             StageError: the disk is full, or cannot be written.
@@ -146,16 +149,16 @@ class StageCache:
             return [error.message]
 
     def _make(
-        self, stage: StageName, directory: Path, inputs: Mapping[str, Scalar], make: Callable[[Path], None]
+        self, stage: StageName, directory: Path, inputs: Mapping[str, Scalar], make: Callable[[Path], Stamp | None]
     ) -> None:
         partial = directory.with_name(f"{directory.name}.partial")
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
         started = time.monotonic()
-        make(partial)
+        stamp = make(partial)
         manifest.sync_tree(partial)
         seconds = time.monotonic() - started
-        manifest.write(partial, manifest.describe(partial, stage=stage, inputs=inputs, seconds=seconds))
+        manifest.write(partial, manifest.describe(partial, stage=stage, inputs=inputs, seconds=seconds, stamp=stamp))
         if directory.exists():
             # A damaged or forced artefact: rename cannot replace a full directory, so it steps aside first.
             stale = directory.with_name(f"{directory.name}.stale")

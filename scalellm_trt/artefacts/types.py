@@ -41,12 +41,36 @@ class Checkpoint:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Stamp:
+    """What an engine was built by and can be loaded on; read in the place where it was built, never guessed.
+
+    Attributes:
+        gpu_name: as nvidia-smi prints it.
+        compute_capability: such as `8.9`.
+        tensorrt, tensorrt_llm: versions of the Python packages.
+        driver_floor: the oldest NVIDIA driver that the toolchain runs on.
+        image: the container image; None where the toolchain was installed otherwise.
+    """
+
+    gpu_name: str
+    compute_capability: str
+    tensorrt: str
+    tensorrt_llm: str
+    driver_floor: str
+    image: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Engine:
-    """What a runtime loads, with the files it needs beside it (tokenizer, chat template)."""
+    """What a runtime loads, with the files it needs beside it (tokenizer, chat template).
+
+    `stamp` is None for engines that load on any machine.
+    """
 
     directory: Path
     digest: str
     kind: EngineKind
+    stamp: Stamp | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from scalellm_trt.artefacts.manifest import Scalar, StageName
-    from scalellm_trt.artefacts.types import Checkpoint, Engine, EngineKind, TritonModel
+    from scalellm_trt.artefacts.types import Checkpoint, Engine, EngineKind, Stamp, TritonModel
     from scalellm_trt.errors import Problem
     from scalellm_trt.plan import Plan
 
@@ -46,8 +46,12 @@ class Backend(Protocol):
         """
         ...
 
-    def compile(self, plan: Plan, checkpoint: Checkpoint, out_dir: Path, progress: Progress) -> None:
-        """Write the engine made from `checkpoint` into `out_dir`; raises as `quantize` does."""
+    def compile(self, plan: Plan, checkpoint: Checkpoint, out_dir: Path, progress: Progress) -> Stamp | None:
+        """Write the engine made from `checkpoint` into `out_dir`; raises as `quantize` does.
+
+        Returns:
+            What the engine needs where it is loaded; None where it loads on any machine.
+        """
         ...
 
     def triton_models(self, plan: Plan, engine: Engine) -> list[TritonModel]:

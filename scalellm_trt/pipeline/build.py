@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from scalellm_trt.artefacts.manifest import Scalar, StageName
+    from scalellm_trt.artefacts.types import Stamp
     from scalellm_trt.backends.base import Backend
     from scalellm_trt.errors import Problem
     from scalellm_trt.pipeline.steps import Reporter
@@ -73,14 +74,14 @@ class _Build:
         return made
 
     def stage(
-        self, plan: Plan, stage: StageName, inputs: Mapping[str, Scalar], make: Callable[[Path], None]
+        self, plan: Plan, stage: StageName, inputs: Mapping[str, Scalar], make: Callable[[Path], Stamp | None]
     ) -> StageResult:
         """Run one cached stage; one that must run and has no room on the disk is refused before it starts."""
 
-        def make_with_room(out_dir: Path) -> None:
+        def make_with_room(out_dir: Path) -> Stamp | None:
             if problem := planning.disk_problem(plan, stage):
                 raise StageError(problem.message, hint=problem.hint)
-            make(out_dir)
+            return make(out_dir)
 
         with self.step(stage) as reasons:
             result = self.cache.find_or_make(self.name, stage, inputs, make_with_room, force=stage in self.force)
@@ -130,7 +131,12 @@ def _steps(run: _Build) -> Iterator[Step]:
 
 def _assemble(run: _Build, plan: Plan, backend: Backend, compiled: StageResult) -> None:
     """Publish the service, unless what is published was made from the same inputs and is intact."""
-    engine = Engine(directory=compiled.directory, digest=compiled.manifest.digest, kind=backend.engine_kind)
+    engine = Engine(
+        directory=compiled.directory,
+        digest=compiled.manifest.digest,
+        kind=backend.engine_kind,
+        stamp=compiled.manifest.stamp,
+    )
     inputs = {**stage_inputs(plan, backend, "assemble"), "engine": engine.digest}
     with run.step("assemble") as reasons:
         root = run.workspace.repository_dir
@@ -147,6 +153,7 @@ def _assemble(run: _Build, plan: Plan, backend: Backend, compiled: StageResult) 
             recipe=str(run.loaded.path),
             owner_digest=digest.of_value(inputs),
             engine_digest=engine.digest,
+            stamp=engine.stamp,
             root=root,
             state_dir=state_dir,
         )

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from scalellm_trt.artefacts.publish import Trace
-    from scalellm_trt.artefacts.types import TritonModel
+    from scalellm_trt.artefacts.types import Stamp, TritonModel
     from scalellm_trt.triton.repository_manifest import RepositoryManifest
 
 LOCK_TIMEOUT_S = 60.0
@@ -57,6 +57,7 @@ def publish(
     engine_digest: str,
     root: Path,
     state_dir: Path,
+    stamp: Stamp | None = None,
     trace: Trace = untraced,
 ) -> Repository:
     """Make `service` consist of `models`, and keep what it was for `rollback`.
@@ -69,6 +70,7 @@ def publish(
         engine_digest: SHA-256 of the engine.
         root: the repository; made where missing.
         state_dir: from `state_dir_for`; on the file system of `root`.
+        stamp: of the engine; `serve` compares it with where it is about to be loaded.
         trace: called before each step that changes the disk.
 
     Raises:
@@ -92,6 +94,7 @@ def publish(
                 )
                 for model in models
             },
+            stamp=stamp,
         )
         _switch(root, state_dir, manifest, service, version, staged=staged, old=record, trace=trace)
     return describe(root)

@@ -6,6 +6,7 @@ import json
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
+from scalellm_trt.artefacts.types import Stamp
 from scalellm_trt.errors import ArtefactError
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ class Version:
         transaction: the switch that made it, also in each directory's mark.
         created: ISO 8601, UTC.
         models: directory name → what it holds.
+        stamp: of an engine that loads on one kind of card only.
     """
 
     recipe: str
@@ -59,6 +61,7 @@ class Version:
     transaction: str
     created: str
     models: Mapping[str, ModelRecord]
+    stamp: Stamp | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,6 +145,21 @@ def _version(raw: object) -> Version:
         transaction=_text(fields["transaction"]),
         created=_text(fields["created"]),
         models={name: _model(model) for name, model in _mapping(fields["models"]).items()},
+        stamp=_stamp(fields.get("stamp")),
+    )
+
+
+def _stamp(raw: object) -> Stamp | None:
+    if raw is None:
+        return None
+    fields = _mapping(raw)
+    return Stamp(
+        gpu_name=_text(fields["gpu_name"]),
+        compute_capability=_text(fields["compute_capability"]),
+        tensorrt=_text(fields["tensorrt"]),
+        tensorrt_llm=_text(fields["tensorrt_llm"]),
+        driver_floor=_text(fields["driver_floor"]),
+        image=None if fields["image"] is None else _text(fields["image"]),
     )
 
 

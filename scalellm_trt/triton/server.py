@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 from scalellm_trt import process
 from scalellm_trt.artefacts.types import Endpoint
 from scalellm_trt.errors import ServerNotReadyError
-from scalellm_trt.triton import ports, repository_check, server_log, watchdog
+from scalellm_trt.process import watchdog
+from scalellm_trt.triton import ports, repository_check, server_log
 from scalellm_trt.triton.server_command import command
 
 if TYPE_CHECKING:

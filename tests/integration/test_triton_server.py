@@ -20,7 +20,8 @@ import pytest
 
 from scalellm_trt.artefacts.types import TritonModel, TritonTensor
 from scalellm_trt.errors import RecipeError, ServerNotReadyError
-from scalellm_trt.triton import binary, ports, repository, repository_check, served, server, watchdog
+from scalellm_trt.process import watchdog
+from scalellm_trt.triton import binary, ports, repository, repository_check, served, server
 from scalellm_trt.triton.client import TextParams, stream
 from scalellm_trt.triton.server_command import ServerOptions, new_shm_prefix
 from tests.fakes.processes import has_ended

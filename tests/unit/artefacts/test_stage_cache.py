@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from scalellm_trt.artefacts.stage_cache import StageCache
+from scalellm_trt.artefacts.types import Stamp
 from scalellm_trt.errors import StageError
 
 if TYPE_CHECKING:
@@ -122,3 +123,22 @@ def test_a_killed_build_is_resumed(tmp_path: Path) -> None:
     assert result.ran
     assert (result.directory / "engine.bin").read_text() == str(INPUTS)
     assert not list(result.directory.parent.glob("*.partial"))
+
+
+def test_the_stamp_that_a_stage_returns_is_kept_in_its_manifest(tmp_path: Path) -> None:
+    stamp = Stamp(
+        gpu_name="NVIDIA GeForce RTX 4090",
+        compute_capability="8.9",
+        tensorrt="10.14.1.48",
+        tensorrt_llm="1.2.1",
+        driver_floor="580.65.06",
+        image=None,
+    )
+
+    def make(out_dir: Path) -> Stamp:
+        (out_dir / "rank0.engine").write_bytes(b"engine")
+        return stamp
+
+    cache = StageCache(tmp_path)
+    assert cache.find_or_make("r", "compile", {"a": 1}, make).manifest.stamp == stamp
+    assert cache.find_or_make("r", "compile", {"a": 1}, make).manifest.stamp == stamp

@@ -9,6 +9,7 @@ import pytest
 
 from scalellm_trt.artefacts import publish as switching
 from scalellm_trt.artefacts.publish import untraced
+from scalellm_trt.artefacts.types import Stamp
 from scalellm_trt.errors import ArtefactError, StageError
 from scalellm_trt.triton import repository, repository_check, repository_manifest
 from tests.fakes.sudden_death import run_killed_at, steps_of
@@ -35,7 +36,13 @@ class Desk:
         return self.directory / "builds" / ".cache" / "repository"
 
     def publish(
-        self, version: str, *, service: str = "chat", models: tuple[str, ...] = ("chat",), trace: Trace = untraced
+        self,
+        version: str,
+        *,
+        service: str = "chat",
+        models: tuple[str, ...] = ("chat",),
+        stamp: Stamp | None = None,
+        trace: Trace = untraced,
     ) -> None:
         engine = self.directory / "engines" / version
         if not engine.exists():
@@ -48,6 +55,7 @@ class Desk:
             engine_digest=f"engine {version}",
             root=self.root,
             state_dir=self.state_dir,
+            stamp=stamp,
             trace=trace,
         )
 
@@ -95,6 +103,23 @@ def test_a_published_service_is_complete_and_recorded(desk: Desk) -> None:
     assert repository.describe(desk.root).services == {"chat": ("chat",)}
     assert desk.leftovers() == []
     repository_check.check(desk.root)
+
+
+def test_the_engines_stamp_is_kept_for_each_version(desk: Desk) -> None:
+    stamp = Stamp(
+        gpu_name="Tesla T4",
+        compute_capability="7.5",
+        tensorrt="10.4.0",
+        tensorrt_llm="0.13.0",
+        driver_floor="555.42.06",
+        image="tritonserver:24.09-trtllm-python-py3",
+    )
+    desk.publish("1", stamp=stamp)
+    desk.publish("2")
+    (record,) = repository.list_services(desk.root)
+    assert record.current.stamp is None
+    assert record.previous is not None
+    assert record.previous.stamp == stamp
 
 
 def test_the_engine_is_on_the_disk_once(desk: Desk) -> None:

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from scalellm_trt.errors import ArtefactError, ServerNotReadyError
-from scalellm_trt.triton import ports, server, watchdog
+from scalellm_trt.process import watchdog
+from scalellm_trt.triton import ports, server
 from scalellm_trt.triton.binary import ServerBinary
 from scalellm_trt.triton.server_command import ServerOptions, new_shm_prefix
 from tests.fakes.processes import has_ended

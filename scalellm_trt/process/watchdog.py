@@ -1,6 +1,6 @@
-"""A process of its own that ends a server's process group when the process that started the server is gone.
+"""A process of its own that ends a command's process group when the process that started the command is gone.
 
-Run as `python -I -S watchdog.py PARENT GROUP GRACE_S SHM_PREFIX` by the server's parent; standard library only.
+Run as `python -I -S watchdog.py PARENT GROUP GRACE_S [SHM_PREFIX]` by the command's parent; standard library only.
 A signal sent by the kernel on the parent's death would reach the server, not the python backend's stubs: these
 notice a dead server only once somebody has reaped it, which in a container without an init never happens.
 """
@@ -62,12 +62,13 @@ def _has_ended(pid: int) -> bool:
 
 def main(arguments: list[str]) -> None:
     """Watch until the parent ends, then end the group."""
-    parent, group, grace_s, shm_prefix = int(arguments[0]), int(arguments[1]), float(arguments[2]), arguments[3]
+    parent, group, grace_s = int(arguments[0]), int(arguments[1]), float(arguments[2])
     # A terminal's Ctrl-C is the parent's to handle.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     wait_for_end(parent)
     end_group(group, grace_s)
-    remove_shared_memory(shm_prefix)
+    for shm_prefix in arguments[3:]:
+        remove_shared_memory(shm_prefix)
 
 
 if __name__ == "__main__":

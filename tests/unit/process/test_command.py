@@ -12,6 +12,7 @@ import pytest
 
 from scalellm_trt import process
 from scalellm_trt.errors import StageError, ToolchainError
+from tests.fakes.processes import has_ended
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -92,3 +93,70 @@ def test_the_environment_given_is_the_whole_environment(tmp_path: Path) -> None:
         _python("import os; print('ONLY', sorted(k for k in os.environ if k != 'LC_CTYPE'))"), log=log, env={"A": "1"}
     )
     assert "ONLY ['A']" in log.read_text()
+
+
+def test_a_failure_carries_exit_code_and_last_lines_for_its_caller(tmp_path: Path) -> None:
+    with pytest.raises(process.CommandFailedError) as caught:
+        process.run(_python("print('no space left on device'); raise SystemExit(9)"), log=tmp_path / "x.log")
+    assert caught.value.returncode == 9
+    assert caught.value.lines[-1] == "no space left on device"
+
+
+def test_a_running_command_gives_signs_of_life_with_the_memory_of_its_children(tmp_path: Path) -> None:
+    beats: list[process.Beat] = []
+    code = (
+        "import subprocess, sys\n"
+        "hold = 'import time; block = bytearray(64 << 20); block[::4096] = bytes(1 << 14); time.sleep(1)'\n"
+        "subprocess.run([sys.executable, '-c', hold])\n"
+    )
+    process.run(_python(code), log=tmp_path / "x.log", on_beat=beats.append, beat_s=0.1)
+    assert [beat.elapsed_s for beat in beats] == sorted(beat.elapsed_s for beat in beats)
+    assert max(beat.rss_bytes for beat in beats) > 64 << 20
+
+
+def test_what_a_beat_raises_stops_the_command(tmp_path: Path) -> None:
+    pid_file = tmp_path / "pid"
+    code = f"import os, pathlib, time; pathlib.Path({str(pid_file)!r}).write_text(str(os.getpid())); time.sleep(60)"
+
+    def refuse(beat: process.Beat) -> None:
+        if pid_file.exists() and pid_file.read_text():
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        process.run(_python(code), log=tmp_path / "x.log", on_beat=refuse, beat_s=0.05)
+    assert not _is_alive(int(pid_file.read_text()))
+
+
+def test_the_time_limit_also_holds_while_beats_are_given(tmp_path: Path) -> None:
+    with pytest.raises(StageError, match=r"did not end within 0\.3 s"):
+        process.run(
+            _python("import time; time.sleep(60)"),
+            log=tmp_path / "x.log",
+            timeout_s=0.3,
+            on_beat=lambda beat: None,
+            beat_s=0.1,
+        )
+
+
+def test_kill_9_of_the_caller_ends_the_command(tmp_path: Path) -> None:
+    pid_file = tmp_path / "pid"
+    inner = f"import os, pathlib, time; pathlib.Path({str(pid_file)!r}).write_text(str(os.getpid())); time.sleep(60)"
+    outer = (
+        "import sys, pathlib\n"
+        "from scalellm_trt import process\n"
+        f"process.run([sys.executable, '-c', {inner!r}], log=pathlib.Path({str(tmp_path / 'x.log')!r}))\n"
+    )
+    caller = process.start(_python(outer), log=tmp_path / "outer.log")
+    while not pid_file.exists() or not pid_file.read_text():
+        time.sleep(0.02)
+    caller.kill()
+    caller.wait()
+    assert has_ended(int(pid_file.read_text()))
+
+
+def test_output_returns_what_a_command_prints_and_says_why_it_failed() -> None:
+    assert process.output(_python("print('seen')"), timeout_s=30) == "seen\n"
+    with pytest.raises(StageError, match=r"(?s)exit code 2.*no card"):
+        process.output(_python("import sys; print('no card', file=sys.stderr); sys.exit(2)"), timeout_s=30)
+    with pytest.raises(ToolchainError, match="no-such-program"):
+        process.output(["no-such-program"], timeout_s=30)
