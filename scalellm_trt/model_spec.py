@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-Architecture = Literal["LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM"]
+Architecture = Literal[
+    "LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM", "MixtralForCausalLM"
+]
 RopeScalingType = Literal["linear", "llama3"]
 
 
@@ -53,6 +55,10 @@ class ModelSpec:
     qk_norm: bool  # Qwen3: RMSNorm over head_dim on q and k before RoPE
     bos_token_id: int | None
     eos_token_ids: tuple[int, ...]
+    num_experts: int = (
+        0  # Mixtral: feed-forward networks per layer, of intermediate_size each; 0 = one, without a router
+    )
+    num_experts_per_token: int = 0
 
     @property
     def q_size(self) -> int:
@@ -66,14 +72,32 @@ class ModelSpec:
 
     @property
     def num_linear_parameters(self) -> int:
-        """Elements of the decoder layers' weight matrices: those that weight formats compress."""
-        attention = self.hidden_size * (self.q_size + 2 * self.kv_size) + self.q_size * self.hidden_size
-        return self.num_layers * (attention + 3 * self.hidden_size * self.intermediate_size)
+        """Elements of the decoder layers' weight matrices, all experts': those that weight formats compress."""
+        return self._linear_parameters(self.num_mlps)
+
+    @property
+    def num_active_linear_parameters(self) -> int:
+        """Those that one token is multiplied with: of the experts only the ones that it is routed to."""
+        return self._linear_parameters(self.num_experts_per_token if self.num_experts else 1)
+
+    @property
+    def num_mlps(self) -> int:
+        """Feed-forward networks of a layer."""
+        return self.num_experts or 1
+
+    @property
+    def num_router_parameters(self) -> int:
+        """Elements of the matrices that choose the experts; every weight format leaves them alone."""
+        return self.num_layers * self.hidden_size * self.num_experts
 
     @property
     def num_embedding_parameters(self) -> int:
         """Elements of the token embedding, plus the output head where it is not tied to it."""
         return self.vocab_size * self.hidden_size * (1 if self.tie_word_embeddings else 2)
+
+    def _linear_parameters(self, mlps: int) -> int:
+        attention = self.hidden_size * (self.q_size + 2 * self.kv_size) + self.q_size * self.hidden_size
+        return self.num_layers * (attention + mlps * 3 * self.hidden_size * self.intermediate_size)
 
 
 def read(directory: Path) -> ModelSpec:
@@ -125,7 +149,12 @@ def from_hf_config(config: Mapping[str, Any], path: Path | None = None) -> Model
         qk_norm=architecture == "Qwen3ForCausalLM",
         bos_token_id=next(iter(fields.token_ids("bos_token_id")), None),
         eos_token_ids=fields.token_ids("eos_token_id"),
+        num_experts=fields.positive_int("num_local_experts") if architecture == "MixtralForCausalLM" else 0,
+        num_experts_per_token=fields.positive_int("num_experts_per_tok") if architecture == "MixtralForCausalLM" else 0,
     )
+    if spec.num_experts_per_token > spec.num_experts:
+        message = f"{spec.num_experts_per_token} is more than num_local_experts ({spec.num_experts})"
+        fields.refuse("num_experts_per_tok", message)
     if spec.num_heads % spec.num_kv_heads:
         message = f"{spec.num_kv_heads} does not divide num_attention_heads ({spec.num_heads})"
         fields.refuse("num_key_value_heads", message)

@@ -13,7 +13,7 @@ from scalellm_trt.memory import format_gib
 if TYPE_CHECKING:
     from scalellm_trt.detect import Machine
     from scalellm_trt.doctor.surroundings import Surroundings
-    from scalellm_trt.facts import Toolchain
+    from scalellm_trt.facts import HostToolchain, Toolchain
 
 Status = Literal["ok", "warn", "fail"]
 
@@ -44,12 +44,12 @@ class Check:
 
 def python_version(machine: Machine, toolchain: Toolchain) -> Check:
     """Judge the interpreter's version."""
-    is_right = satisfies(machine.python_version, toolchain.python)
+    is_right = satisfies(machine.python_version, host_of(toolchain).python)
     return Check(
         name="python",
         status="ok" if is_right else "fail",
         found=machine.python_version,
-        needed=toolchain.python,
+        needed=host_of(toolchain).python,
         fix="" if is_right else "Make the virtual environment with a Python in this range, such as python3.12.",
         backend=toolchain.backend,
     )
@@ -74,13 +74,13 @@ def libpython(machine: Machine, toolchain: Toolchain) -> Check:
 
 def glibc(machine: Machine, toolchain: Toolchain) -> Check:
     """Judge the C library's version."""
-    is_right = machine.glibc is not None and satisfies(machine.glibc, f">={toolchain.glibc}")
+    is_right = machine.glibc is not None and satisfies(machine.glibc, f">={host_of(toolchain).glibc}")
     fix = "Use Ubuntu 22.04, Debian 12, Fedora 36 or later, or run inside NVIDIA's Triton image."
     return Check(
         name="glibc",
         status="ok" if is_right else "fail",
         found=machine.glibc or "another C library",
-        needed=f">={toolchain.glibc}",
+        needed=f">={host_of(toolchain).glibc}",
         fix="" if is_right else fix,
         backend=toolchain.backend,
     )
@@ -101,13 +101,13 @@ def architecture(machine: Machine, toolchain: Toolchain) -> Check:
 
 def processor(machine: Machine, toolchain: Toolchain) -> Check:
     """Judge instruction sets; a slow processor still works."""
-    is_right = toolchain.wanted_isa in machine.isa
+    is_right = host_of(toolchain).wanted_isa in machine.isa
     cores = f"{machine.num_usable_cores} usable of {machine.num_physical_cores} cores"
     return Check(
         name="processor",
         status="ok" if is_right else "warn",
         found=f"{machine.cpu_model}, {cores}, {' '.join(machine.isa) or 'no vector instructions known'}",
-        needed=toolchain.wanted_isa,
+        needed=host_of(toolchain).wanted_isa,
         fix="" if is_right else "It works, slowly: prefer a processor with AVX2 or AVX-512.",
         backend=toolchain.backend,
     )
@@ -140,7 +140,7 @@ def disk(machine: Machine) -> Check:
 
 def package(name: str, found: str | None, toolchain: Toolchain) -> Check:
     """Judge a Python package that every build of the toolchain needs."""
-    wanted = toolchain.packages[name]
+    wanted = host_of(toolchain).packages[name]
     is_right = found is not None and satisfies(found, wanted)
     return Check(
         name=name,
@@ -156,10 +156,10 @@ def quantize_packages(around: Surroundings, toolchain: Toolchain, *, is_needed: 
     """Judge the packages of calibrated formats, as one point: they come together."""
     wrong = [
         f"{name} {around.installed.get(name) or 'not installed'}"
-        for name, wanted in toolchain.quantize_packages.items()
+        for name, wanted in host_of(toolchain).quantize_packages.items()
         if not satisfies(around.installed.get(name) or "", wanted)
     ]
-    needed = ", ".join(f"{name}{wanted}" for name, wanted in toolchain.quantize_packages.items())
+    needed = ", ".join(f"{name}{wanted}" for name, wanted in host_of(toolchain).quantize_packages.items())
     missing: Status = "fail" if is_needed else "warn"
     return Check(
         name="extra quantize",
@@ -239,6 +239,12 @@ def container_engine(around: Surroundings) -> Check:
         found=around.container_engine or "none",
         needed="for GPU recipes on a machine without their toolchain only",
     )
+
+
+def host_of(toolchain: Toolchain) -> HostToolchain:
+    """Return the host's part of a toolchain that lives on the host."""
+    assert toolchain.host is not None, "only toolchains of the host are judged by these checks"
+    return toolchain.host
 
 
 def satisfies(version: str, wanted: str) -> bool:

@@ -35,16 +35,18 @@ def exit_code(found: Sequence[Check], recipe: Recipe | None = None) -> int:
     failed = {check.backend for check in found if check.status == "fail"}
     if None in failed:
         return EXIT_TOOLCHAIN
-    wanted = {recipe.backend} if recipe is not None else {row.backend for row in facts.toolchains().values()}
+    wanted = (
+        {recipe.backend} if recipe is not None else {row.backend for row in facts.toolchains().values() if row.host}
+    )
     return EXIT_TOOLCHAIN if wanted and wanted <= failed else 0
 
 
 def _toolchains(recipe: Recipe | None) -> list[Toolchain]:
     rows = facts.toolchains()
     if recipe is None:
-        return list(rows.values())
+        return [row for row in rows.values() if row.host]
     row = facts.default_toolchain(recipe.backend) if recipe.toolchain is None else rows.get(recipe.toolchain)
-    return [] if row is None else [row]
+    return [] if row is None or row.host is None else [row]
 
 
 def _toolchain_checks(around: Surroundings, toolchain: Toolchain, recipe: Recipe | None) -> Iterator[Check]:
@@ -54,7 +56,7 @@ def _toolchain_checks(around: Surroundings, toolchain: Toolchain, recipe: Recipe
     yield checks.libpython(machine, toolchain)
     yield checks.glibc(machine, toolchain)
     yield checks.processor(machine, toolchain)
-    for name in toolchain.packages:
+    for name in checks.host_of(toolchain).packages:
         yield checks.package(name, around.installed.get(name), toolchain)
     yield checks.quantize_packages(around, toolchain, is_needed=_is_calibrated(recipe))
     yield checks.tritonserver(around, toolchain)

@@ -70,7 +70,8 @@ def look(folder: Path, repository: Path) -> Surroundings:
 
 
 def _wanted_packages() -> set[str]:
-    return {name for row in facts.toolchains().values() for name in [*row.packages, *row.quantize_packages]}
+    hosts = [row.host for row in facts.toolchains().values() if row.host]
+    return {name for row in hosts for name in [*row.packages, *row.quantize_packages]}
 
 
 def _version(distribution: str) -> str | None:

@@ -123,9 +123,11 @@ def _note_step_time(recipe: Recipe, spec: ModelSpec, rows: Rows, machine: Machin
 
     Formula: 2 * matrix weights * max_num_tokens / (cores * flops per core); attention is left out.
     """
+    if rows.toolchain.host is None:
+        return
     tokens = min(recipe.limits.max_num_tokens, recipe.limits.max_batch_size * recipe.limits.max_seq_len)
     flops = 2 * spec.num_linear_parameters * tokens
-    seconds = flops / (machine.num_usable_cores * rows.toolchain.prefill_flops_per_core)
+    seconds = flops / (machine.num_usable_cores * rows.toolchain.host.prefill_flops_per_core)
     reason = f"a prefill step of {tokens} tokens stalls every running stream for about {seconds:.1f} s here (estimate"
     smaller = "a smaller chunk stalls shorter and costs a little throughput"
     notes.decide("limits.max_num_tokens", recipe.limits.max_num_tokens, f"{reason}); {smaller}")

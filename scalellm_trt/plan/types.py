@@ -11,16 +11,21 @@ if TYPE_CHECKING:
     from scalellm_trt.model_spec import ModelSpec
     from scalellm_trt.recipe import BackendName, Calibration, ModelDtype, SchedulerPolicy, WeightFormat
 
-ResolvedKvCacheDtype = Literal["float16", "int8", "fp8"]
+ResolvedKvCacheDtype = Literal["float16", "bfloat16", "int8", "fp8"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
-    """A value that the plan chose, and why. `field` is a dotted recipe key."""
+    """A value that the plan chose, and why. `field` is a dotted recipe key.
+
+    Attributes:
+        is_warning: something that happens without being asked, or that nobody has confirmed.
+    """
 
     field: str
     value: str
     reason: str
+    is_warning: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,3 +80,8 @@ class Plan:
     services: int
     budgets: tuple[MemoryBudget, ...]
     decisions: tuple[Decision, ...]
+
+    @property
+    def world_size(self) -> int:
+        """Ranks that one copy of the model is spread over; one GPU each."""
+        return self.tp_size * self.pp_size

@@ -140,7 +140,7 @@ def test_a_bias_on_the_output_projection_is_refused(architecture: str) -> None:
         ({"rms_norm_eps": "1e-5"}, "rms_norm_eps: must be a positive number"),
         ({"tie_word_embeddings": "yes"}, "tie_word_embeddings: must be true or false"),
         ({"eos_token_id": [1, "two"]}, "eos_token_id: must be a token id"),
-        ({"architectures": ["MixtralForCausalLM"]}, "'MixtralForCausalLM' is not supported"),
+        ({"architectures": ["DbrxForCausalLM"]}, "'DbrxForCausalLM' is not supported"),
         ({"architectures": None}, "architectures: None is not supported"),
         ({"architectures": "LlamaForCausalLM"}, "architectures: None is not supported"),
     ],

@@ -112,7 +112,7 @@ def test_unknown_names_are_answered_with_the_nearest_known_one() -> None:
     (toolchain,) = problems(toolchain="openvino-2026.5")
     (hardware,) = problems(hardware="gpu")
     assert "Nearest: openvino-2026.4." in str(toolchain.hint)
-    assert "Allowed here: cpu." in str(hardware.hint)
+    assert "Allowed here: cpu, t4, l4" in str(hardware.hint)
 
 
 def test_a_backend_without_a_toolchain_on_this_hardware_is_refused() -> None:
