@@ -31,8 +31,10 @@ def kv_heads_per_rank(spec: ModelSpec, tp_size: int) -> int:
     return -(-spec.num_kv_heads // tp_size)
 
 
-def kv_cache_bytes_per_block(spec: ModelSpec, kv: KvCacheSupport, tokens_per_block: int, tp_size: int = 1) -> int:
-    """Bytes of one block of the paged cache on one rank: K and V of every layer, with their scales.
+def kv_cache_bytes_per_block(
+    spec: ModelSpec, kv: KvCacheSupport, tokens_per_block: int, tp_size: int = 1, pp_size: int = 1
+) -> int:
+    """Bytes of one block of the paged cache on one rank: K and V of its layers, with their scales.
 
     Formula, per layer and KV head, for a block of T tokens and heads of D elements:
     K: T * D * element_bytes + D * key_scale_bytes_per_channel (a scale per channel and block);
@@ -42,15 +44,17 @@ def kv_cache_bytes_per_block(spec: ModelSpec, kv: KvCacheSupport, tokens_per_blo
     """
     elements = 2 * tokens_per_block * spec.head_dim * kv.element_bytes
     scales = spec.head_dim * kv.key_scale_bytes_per_channel + tokens_per_block * kv.value_scale_bytes_per_token
-    return spec.num_layers * kv_heads_per_rank(spec, tp_size) * (elements + scales)
+    return -(-spec.num_layers // pp_size) * kv_heads_per_rank(spec, tp_size) * (elements + scales)
 
 
-def kv_cache_bytes_per_token(spec: ModelSpec, kv: KvCacheSupport, tokens_per_block: int, tp_size: int = 1) -> int:
+def kv_cache_bytes_per_token(
+    spec: ModelSpec, kv: KvCacheSupport, tokens_per_block: int, tp_size: int = 1, pp_size: int = 1
+) -> int:
     """Bytes one token occupies on one rank: `kv_cache_bytes_per_block` over its tokens, rounded up.
 
     SmolLM2-135M with 32-token blocks: 23,040 B in 16 bits, 13,680 B in OpenVINO's unsigned 8 bits; both as measured.
     """
-    return -(-kv_cache_bytes_per_block(spec, kv, tokens_per_block, tp_size) // tokens_per_block)
+    return -(-kv_cache_bytes_per_block(spec, kv, tokens_per_block, tp_size, pp_size) // tokens_per_block)
 
 
 def num_linear_rows(spec: ModelSpec) -> int:
@@ -97,14 +101,16 @@ def checkpoint_bytes(spec: ModelSpec, weights: WeightSupport, group_size: int | 
     """Bytes of the tensors of a TensorRT-LLM checkpoint.
 
     Weight-only per-channel formats keep 16-bit weights in the files: each compiler quantizes while it loads.
-    AWQ packs two weights per byte, with a float32 scale per group and a 16-bit factor per input channel.
-    Embedding and output head are both written, whether tied or not.
+    AWQ packs two weights per byte, with a float32 scale per group and a 16-bit factor per input channel; FP8 and
+    SmoothQuant hold a byte a weight. Embedding and output head are both written, whether tied or not.
     """
     float_bytes = BYTES_OF_DTYPE[dtype]
     ends = 2 * spec.vocab_size * spec.hidden_size + num_small_parameters(spec)
     if weights.scales == "per_group":
         packed = linear_bytes(spec, weights, group_size, float_bytes=float_bytes, scale_bytes=4)
         return packed + num_linear_columns(spec) * 2 + ends * float_bytes
+    if weights.is_calibrated:
+        return linear_bytes(spec, weights, group_size, float_bytes=float_bytes, scale_bytes=4) + ends * float_bytes
     return (spec.num_linear_parameters + ends) * float_bytes
 
 

@@ -25,12 +25,17 @@ class MemoryItem:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemoryBudget:
-    """What one stage needs in one place, against what is there."""
+    """What one stage needs in one place, against what is there.
+
+    Attributes:
+        is_advisory: measured against this machine although the stage runs elsewhere: it warns and refuses nothing.
+    """
 
     stage: Stage
     place: Place
     items: tuple[MemoryItem, ...]
     available_bytes: int
+    is_advisory: bool = False
 
     @property
     def total_bytes(self) -> int:
@@ -49,6 +54,7 @@ class MemoryInputs:
 
     Attributes:
         kv_cache_tokens: the KV pool of one service, in whole blocks.
+        calibration_tokens: tokens of all calibration samples; 0 where the format needs none.
         services: copies of the service that run side by side.
     """
 
@@ -58,9 +64,13 @@ class MemoryInputs:
     group_size: int | None
     kv: KvCacheSupport
     kv_cache_tokens: int
+    calibration_tokens: int
     max_batch_size: int
+    max_input_len: int
+    max_seq_len: int
     max_num_tokens: int
     tp_size: int
+    pp_size: int
     services: int
     hardware: Hardware
     toolchain: Toolchain
