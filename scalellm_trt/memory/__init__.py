@@ -14,21 +14,28 @@ from scalellm_trt.memory.formulas import (
     logits_bytes,
     num_blocks,
 )
+from scalellm_trt.memory.tensorrt_llm import kv_tokens_that_fit
 from scalellm_trt.memory.types import MemoryBudget, MemoryInputs, MemoryItem, Place, Stage
+from scalellm_trt.memory.weights import Shard, TensorGroup, tensor_groups, total_bytes
 
 __all__ = [
     "MemoryBudget",
     "MemoryInputs",
     "MemoryItem",
     "Place",
+    "Shard",
     "Stage",
+    "TensorGroup",
     "activation_bytes_per_token",
     "budgets",
     "checkpoint_bytes",
     "format_gib",
     "kv_cache_bytes_per_block",
     "kv_cache_bytes_per_token",
+    "kv_tokens_that_fit",
     "linear_bytes",
     "logits_bytes",
     "num_blocks",
+    "tensor_groups",
+    "total_bytes",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from scalellm_trt.memory import openvino
+from scalellm_trt.memory import openvino, tensorrt_llm
 
 if TYPE_CHECKING:
     from scalellm_trt.memory.types import MemoryBudget, MemoryInputs
@@ -15,4 +15,8 @@ def budgets(inputs: MemoryInputs) -> tuple[MemoryBudget, ...]:
     return _BUDGETS[inputs.toolchain.engine_kind](inputs)
 
 
-_BUDGETS = {"openvino_ir": openvino.budgets}
+_BUDGETS = {
+    "openvino_ir": openvino.budgets,
+    "trt_engine": tensorrt_llm.budgets,
+    "llm_api": tensorrt_llm.budgets,
+}

@@ -60,12 +60,13 @@ def kv_cache_bytes_per_token(
 def num_linear_rows(spec: ModelSpec) -> int:
     """Return the output channels of all linear layers of the decoder: qkv, dense, fc, gate and proj."""
     attention = spec.q_size + 2 * spec.kv_size + spec.hidden_size
-    return spec.num_layers * (attention + 2 * spec.intermediate_size + spec.hidden_size)
+    return spec.num_layers * (attention + spec.num_mlps * (2 * spec.intermediate_size + spec.hidden_size))
 
 
 def num_linear_columns(spec: ModelSpec) -> int:
     """Return the input channels of all linear layers of the decoder: qkv, dense, fc, gate and proj."""
-    return spec.num_layers * (3 * spec.hidden_size + spec.q_size + spec.intermediate_size)
+    mlp = 2 * spec.hidden_size + spec.intermediate_size
+    return spec.num_layers * (spec.hidden_size + spec.q_size + spec.num_mlps * mlp)
 
 
 def num_small_parameters(spec: ModelSpec) -> int:

@@ -15,6 +15,7 @@ from scalellm_trt.memory.weights import Shard, tensor_groups, total_bytes
 
 if TYPE_CHECKING:
     from scalellm_trt.memory.types import MemoryInputs, Place, Stage
+    from scalellm_trt.memory.weights import TensorGroup
     from scalellm_trt.model_spec import ModelSpec
 
 FUSED_ATTENTION_SINCE = (8, 0)  # compute capability; tensorrt-llm: Turing has no fused context attention kernels
@@ -171,14 +172,16 @@ def compile_disk_items(inputs: MemoryInputs) -> list[MemoryItem]:
     if not _has_engine(inputs):
         return [_item("settings", inputs.toolchain.tokens_per_block, "no engine is written")]
     world_size = inputs.tp_size * inputs.pp_size
-    return [_item("engine", total_bytes(_groups(inputs)) * world_size, f"weights in their format, {world_size} rank(s)")]
+    return [
+        _item("engine", total_bytes(_groups(inputs)) * world_size, f"weights in their format, {world_size} rank(s)")
+    ]
 
 
 def activation_bytes_per_token(spec: ModelSpec, percent: int) -> int:
     """Bytes of intermediate results of one token of a step, in 16 bits.
 
-    Formula: 2 * (3 * intermediate_size * experts per token + 8 * hidden_size) * percent / 100. Against logged execution contexts, with
-    percent 140: Qwen2.5-7B 240 kB (logged 256 and 237), Llama-7B 184 kB (logged 145) per token.
+    Formula: 2 * (3 * intermediate_size * experts per token + 8 * hidden_size) * percent / 100. Against logged
+    execution contexts, with percent 140: Qwen2.5-7B 240 kB (logged 256 and 237), Llama-7B 184 kB (logged 145).
     Source: TensorRT-LLM issue 2330 and docs/source/reference/memory.md.
     """
     intermediate = spec.intermediate_size * max(1, spec.num_experts_per_token)
@@ -221,7 +224,7 @@ def has_fused_attention(compute_capability: str | None) -> bool:
     return (int(major), int(minor or 0)) >= FUSED_ATTENTION_SINCE
 
 
-def _groups(inputs: MemoryInputs):  # noqa: ANN202
+def _groups(inputs: MemoryInputs) -> tuple[TensorGroup, ...]:
     shard = Shard(tp_size=inputs.tp_size, pp_size=inputs.pp_size)
     return tensor_groups(inputs.spec, inputs.weights, inputs.group_size, inputs.dtype, shard)
 
@@ -238,7 +241,9 @@ def _activations(inputs: MemoryInputs, services: int) -> MemoryItem:
     per_token = activation_bytes_per_token(inputs.spec, inputs.toolchain.memory["activation_percent"])
     formula = f"{inputs.max_num_tokens} tokens x {per_token} B"
     return _item(
-        "activations (estimate)", services * inputs.max_num_tokens * per_token // inputs.tp_size, _times(services, formula)
+        "activations (estimate)",
+        services * inputs.max_num_tokens * per_token // inputs.tp_size,
+        _times(services, formula),
     )
 
 

@@ -58,7 +58,6 @@ def tensor_groups(
     q_rows = -(-spec.num_heads // tp_size) * spec.head_dim
     qkv_rows = q_rows + 2 * kv_heads_per_rank(spec, tp_size) * spec.head_dim
     mlp_rows = -(-spec.intermediate_size // tp_size)
-    experts = max(1, spec.num_experts)
     float_bytes = BYTES_OF_DTYPE[dtype]
 
     def linear(name: str, matrices: list[tuple[int, int]]) -> TensorGroup:
@@ -68,7 +67,7 @@ def tensor_groups(
     groups = [
         linear("qkv", [(qkv_rows, spec.hidden_size)]),
         linear("dense", [(spec.hidden_size, q_rows)]),
-        linear("experts" if spec.num_experts else "mlp", mlp * experts),
+        linear("experts" if spec.num_experts else "mlp", mlp * spec.num_mlps),
     ]
     if spec.num_experts:
         groups.append(_float_group("router", layers * spec.hidden_size * spec.num_experts, 4))
@@ -87,12 +86,9 @@ def total_bytes(groups: tuple[TensorGroup, ...]) -> int:
     return sum(group.num_bytes + group.num_scale_bytes for group in groups)
 
 
-def one_layer_bytes(spec: ModelSpec, dtype: str, tp_size: int = 1) -> int:
+def one_layer_bytes(spec: ModelSpec, dtype: str) -> int:
     """Bytes of one decoder layer before quantization."""
-    experts = max(1, spec.num_experts)
-    attention = spec.hidden_size * (2 * spec.q_size + 2 * spec.kv_size)
-    mlp = 3 * spec.hidden_size * spec.intermediate_size * experts
-    return (attention + mlp) * BYTES_OF_DTYPE[dtype] // tp_size
+    return spec.num_linear_parameters // spec.num_layers * BYTES_OF_DTYPE[dtype]
 
 
 def _linear_group(

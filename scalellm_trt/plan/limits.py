@@ -42,7 +42,8 @@ def resolve_serving(recipe: Recipe, spec: ModelSpec, rows: Rows, notes: Notes) -
     """Settle scheduling and the KV pool, in whole blocks; a pool that is too small goes to `notes`."""
     serving, tokens_per_block = recipe.serving, rows.toolchain.tokens_per_block
     blocks = _kv_blocks(recipe, tokens_per_block, notes)
-    block_bytes = memory.kv_cache_bytes_per_block(spec, rows.kv, tokens_per_block, recipe.parallel.tp_size)
+    ranks = recipe.parallel
+    block_bytes = memory.kv_cache_bytes_per_block(spec, rows.kv, tokens_per_block, ranks.tp_size, ranks.pp_size)
     return ServingPlan(
         batch_scheduler_policy=serving.batch_scheduler_policy,
         kv_cache_reuse=serving.kv_cache_reuse,

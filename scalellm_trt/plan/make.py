@@ -10,6 +10,7 @@ from scalellm_trt.plan import fit
 from scalellm_trt.plan.formats import resolve_quantization, resolve_rows
 from scalellm_trt.plan.limits import resolve_limits, resolve_serving
 from scalellm_trt.plan.notes import Notes
+from scalellm_trt.plan.pool import fill_card
 from scalellm_trt.plan.types import Plan
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from scalellm_trt.errors import Problem
     from scalellm_trt.model_spec import ModelSpec
     from scalellm_trt.plan.formats import Rows
+    from scalellm_trt.plan.types import QuantizationPlan
     from scalellm_trt.recipe import Recipe
 
 
@@ -78,14 +80,20 @@ def resolve(recipe: Recipe, model: LocalModel, spec: ModelSpec, machine: Machine
         group_size=quantization.group_size,
         kv=rows.kv,
         kv_cache_tokens=serving.kv_cache_tokens,
+        calibration_tokens=_calibration_tokens(quantization),
         max_batch_size=limits.max_batch_size,
+        max_input_len=limits.max_input_len,
+        max_seq_len=limits.max_seq_len,
         max_num_tokens=limits.max_num_tokens,
         tp_size=recipe.parallel.tp_size,
+        pp_size=recipe.parallel.pp_size,
         services=recipe.services,
         hardware=rows.hardware,
         toolchain=rows.toolchain,
         machine=machine,
     )
+    if rows.hardware.kind == "gpu" and recipe.serving.kv_cache_tokens is None:
+        inputs, serving = fill_card(inputs, serving, notes)
     _note_step_time(recipe, spec, rows, machine, notes)
     return Plan(
         name=recipe.name,
@@ -104,6 +112,11 @@ def resolve(recipe: Recipe, model: LocalModel, spec: ModelSpec, machine: Machine
         budgets=memory.budgets(inputs),
         decisions=tuple(notes.decisions),
     )
+
+
+def _calibration_tokens(quantization: QuantizationPlan) -> int:
+    calibration = quantization.calibration
+    return 0 if calibration is None else calibration.num_samples * calibration.max_seq_len
 
 
 def _check_copies(recipe: Recipe, rows: Rows, notes: Notes) -> None:

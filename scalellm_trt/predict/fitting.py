@@ -102,7 +102,6 @@ def split_errors(points: Sequence[Passes], seeds: Iterable[int]) -> list[Errors]
     return found
 
 
-
 def _descend(
     points: Sequence[Passes],
     keys: Callable[[Passes], tuple[str, str]],
@@ -135,7 +134,8 @@ def _log_error(each: Passes, mfu: FloatArray | float, mbu: FloatArray | float) -
         seconds += _pass_seconds(each.prefill, mfu, mbu)
     if each.step is not None:
         seconds += each.num_steps * _pass_seconds(each.step, mfu, mbu)
-    return np.abs(np.log(seconds / each.point.seconds))
+    errors_of_grid: FloatArray = np.abs(np.log(seconds / each.point.seconds))
+    return errors_of_grid
 
 
 def _pass_seconds(one: Pass, mfu: FloatArray | float, mbu: FloatArray | float) -> FloatArray:

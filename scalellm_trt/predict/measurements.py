@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import functools
 from dataclasses import dataclass
 from importlib import resources
@@ -13,6 +12,7 @@ from scalellm_trt.predict.cards import rates_of
 from scalellm_trt.predict.roofline import Format, Gemm, Pass, Rates, Shape, Width, decode_step, prefill
 
 if TYPE_CHECKING:
+    import datetime
     from collections.abc import Mapping
 
 Kind = Literal["ttft", "tpot", "throughput", "e2e"]
@@ -95,7 +95,10 @@ def sources() -> Mapping[str, tuple[str, datetime.date]]:
 
 def beats_the_roof(point: Passes) -> bool:
     """Tell whether a point is faster than peak and bandwidth allow without any loss: then it is not what it says."""
-    bare = [Pass(compute_s=p.compute_s, memory_s=p.memory_s, fixed_s=0.0) if p else None for p in (point.prefill, point.step)]
+    bare = [
+        Pass(compute_s=p.compute_s, memory_s=p.memory_s, fixed_s=0.0) if p else None
+        for p in (point.prefill, point.step)
+    ]
     roof = Passes(
         point=point.point, prefill=bare[0], step=bare[1], num_steps=point.num_steps, gemm=point.gemm, width=point.width
     )
