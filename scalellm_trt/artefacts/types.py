@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
@@ -11,7 +11,15 @@ if TYPE_CHECKING:
 
 EngineKind = Literal["trt_engine", "llm_api", "openvino_ir"]
 TritonDataType = Literal[
-    "TYPE_BOOL", "TYPE_INT32", "TYPE_INT64", "TYPE_UINT64", "TYPE_FP16", "TYPE_FP32", "TYPE_STRING"
+    "TYPE_BOOL",
+    "TYPE_UINT8",
+    "TYPE_INT32",
+    "TYPE_INT64",
+    "TYPE_UINT64",
+    "TYPE_FP16",
+    "TYPE_BF16",
+    "TYPE_FP32",
+    "TYPE_STRING",
 ]
 
 
@@ -75,12 +83,19 @@ class Engine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TritonTensor:
-    """One input or output of a Triton model. `dims` leaves out the batch dimension; -1 is any length."""
+    """One input or output of a Triton model. `dims` leaves out the batch dimension; -1 is any length.
+
+    Attributes:
+        is_scalar: the backend sees no dimension but the batch's: `reshape { shape: [ ] }`.
+        is_ragged: requests of one batch may have it in different lengths.
+    """
 
     name: str
     data_type: TritonDataType
     dims: tuple[int, ...]
     optional: bool = False
+    is_scalar: bool = False
+    is_ragged: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +108,8 @@ class TritonModel:
         max_batch_size: Triton's request batch; 1 gives every tensor a leading dimension of 1. Never the engine's.
         inputs, outputs: the contract, in the order in which the config lists them.
         parameters: `parameters` of config.pbtxt: string values only.
+        repository_paths: further parameters, each a path below the repository's root that becomes an absolute one.
+        max_queue_size: requests that may wait; None leaves Triton's own queue, and with it any limit, out.
         default_model_filename: the file of the version directory that a python backend imports.
         source_files: files to copy into `1/`, by the name that they get there.
         directories: directories to place in `1/` (hard links where the file system allows), by name.
@@ -109,6 +126,8 @@ class TritonModel:
     source_files: Mapping[str, Path]
     directories: Mapping[str, Path]
     settings: Mapping[str, object]
+    repository_paths: Mapping[str, str] = field(default_factory=dict)
+    max_queue_size: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

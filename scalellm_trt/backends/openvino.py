@@ -11,19 +11,17 @@ weights again (312 MB).
 from __future__ import annotations
 
 import dataclasses
-import json
 from importlib import metadata
 from typing import TYPE_CHECKING, Final
 
 from scalellm_trt.artefacts import digest
-from scalellm_trt.artefacts.types import EngineKind, TritonModel, TritonTensor
+from scalellm_trt.artefacts.types import EngineKind, TritonModel
 from scalellm_trt.backends.runtime_files import files_behind
-from scalellm_trt.errors import ArtefactError, Problem
-from scalellm_trt.runtime import signature
+from scalellm_trt.backends.text_model import ENTRY_MODULE, TEXT_INPUTS, TEXT_OUTPUTS, eos_token_ids
+from scalellm_trt.errors import Problem
 from scalellm_trt.runtime.settings import KvCachePrecision, ServiceSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from pathlib import Path
 
     from scalellm_trt.artefacts.manifest import Scalar, StageName
@@ -35,7 +33,6 @@ STREAMED_FORMATS: Final = ("full_prec", "int8_wo", "int4_wo")
 WEIGHT_FORMATS: Final = (*STREAMED_FORMATS, "int4_awq")
 KV_CACHE_PRECISIONS: Final[dict[str, KvCachePrecision]] = {"float16": "f16", "int8": "u8"}
 
-ENTRY_MODULE: Final = "hosted_model"
 ENGINE_MODULE: Final = "engine_openvino"  # the entry module imports it by the name in the settings
 ENGINE_DIRECTORY: Final = "engine"
 
@@ -105,8 +102,8 @@ class OpenVinoBackend:
                 name=plan.name,
                 backend="python",
                 max_batch_size=1,
-                inputs=_tensors(signature.INPUTS),
-                outputs=_tensors(signature.OUTPUTS),
+                inputs=TEXT_INPUTS,
+                outputs=TEXT_OUTPUTS,
                 parameters={},
                 default_model_filename=f"{ENTRY_MODULE}.py",
                 source_files=files_behind(ENTRY_MODULE, ENGINE_MODULE),
@@ -126,7 +123,7 @@ def service_settings(plan: Plan, engine_dir: Path) -> ServiceSettings:
         engine="openvino",
         engine_directory=ENGINE_DIRECTORY,
         vocab_size=plan.spec.vocab_size,
-        eos_token_ids=_eos_token_ids(plan, engine_dir),
+        eos_token_ids=eos_token_ids(plan, engine_dir),
         bos_token_id=plan.spec.bos_token_id,
         max_batch_size=plan.limits.max_batch_size,
         max_input_len=plan.limits.max_input_len,
@@ -140,25 +137,6 @@ def service_settings(plan: Plan, engine_dir: Path) -> ServiceSettings:
         chunked_context=plan.serving.chunked_context,
         batch_scheduler_policy=plan.serving.batch_scheduler_policy,
     )
-
-
-def _eos_token_ids(plan: Plan, engine_dir: Path) -> tuple[int, ...]:
-    """Return the ids of config.json, then those that only generation_config.json names, as chat models often do."""
-    path = engine_dir / "generation_config.json"
-    named: object = None
-    if path.is_file():
-        try:
-            named = json.loads(path.read_text(encoding="utf-8")).get("eos_token_id")
-        except (OSError, ValueError, AttributeError) as error:
-            message = f"{path}: cannot be read as a JSON object: {error}"
-            raise ArtefactError(message, hint="Correct it in the model and build again.") from error
-    extra = named if isinstance(named, list) else [named]
-    ids = [*plan.spec.eos_token_ids, *(token_id for token_id in extra if isinstance(token_id, int))]
-    return tuple(dict.fromkeys(ids))
-
-
-def _tensors(tensors: Sequence[signature.Tensor]) -> tuple[TritonTensor, ...]:
-    return tuple(TritonTensor(**tensor._asdict()) for tensor in tensors)
 
 
 def _refusal(key: str, found: str, allowed: str) -> Problem:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
@@ -145,11 +146,17 @@ class Answer:
         self._client = client
         self._spacing_s = spacing_s
         self._now = now
+        # An engine may call from several threads, and who watches over clients has one of its own.
+        self._lock = threading.Lock()
         self.is_stream = request.options.stream
         self.is_done = False
 
     def take(self, chunk: Chunk) -> bool:
         """Be the engine's `Sink`: send what is due, and return whether this sequence is to go on."""
+        with self._lock:
+            return self._take(chunk)
+
+    def _take(self, chunk: Chunk) -> bool:
         if self.is_done:
             return False
         if chunk.finish_reason == "error":
@@ -168,11 +175,12 @@ class Answer:
 
     def has_lost_client(self) -> bool:
         """Ask whether the client has gone; if so, end the answer."""
-        if not self.is_done and self._client.is_gone():
-            self.is_done = True
-            self._client.close()
-            return True
-        return False
+        with self._lock:
+            if not self.is_done and self._client.is_gone():
+                self.is_done = True
+                self._client.close()
+                return True
+            return False
 
     def _send_new(self, sequence: _SequenceAnswer) -> None:
         """Send what is new of a streamed sequence if it has ended or is due."""

@@ -56,6 +56,11 @@ class TokenBytes:
         _prove(token_bytes, tokenizer, skip_special_tokens=skip_special_tokens)
         return token_bytes
 
+    def ids_of(self, texts: Iterable[str]) -> frozenset[int]:
+        """Return the ids of tokens that are exactly one of `texts`; a text that takes several tokens has none."""
+        wanted = {text.encode() for text in texts if text}
+        return frozenset(index for index, token in enumerate(self._table) if token in wanted) if wanted else frozenset()
+
     def join(self, ids: Iterable[int]) -> bytes:
         """Return the bytes of `ids`, one after the other."""
         table, size = self._table, len(self._table)

@@ -33,6 +33,9 @@ class SamplingParams:
         frequency_penalty: is subtracted from the logits of tokens in the answer, as often as they occur.
         num_sequences: answers to make; sequence 0 is the one that a request for one answer gets.
         stop_token_ids: ids that end a sequence; the one that did is delivered as its last token.
+        stop_word_ids: tokens whose text is a stop word: an engine may end at them; whoever shows the text decides.
+        bad_words: sequences of ids that must not be produced; each has at least one id.
+        token_bias: (id, value added to that token's logit), ids may repeat.
         log_probs: deliver the logarithm of each chosen token's probability (before temperature and penalties).
     """
 
@@ -47,16 +50,25 @@ class SamplingParams:
     frequency_penalty: float = 0.0
     num_sequences: int = 1
     stop_token_ids: frozenset[int] = field(default_factory=frozenset)
+    stop_word_ids: frozenset[int] = field(default_factory=frozenset)
+    bad_words: tuple[tuple[int, ...], ...] = ()
+    token_bias: tuple[tuple[int, float], ...] = ()
     log_probs: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GenerateRequest:
-    """A prompt as token ids, and how to continue it; `prompt_field` is what messages call the prompt."""
+    """A prompt as token ids, and how to continue it.
+
+    Attributes:
+        prompt_field: what messages call the prompt.
+        is_stream: chunks are wanted as tokens are made; otherwise an engine may give all of them in one.
+    """
 
     input_ids: tuple[int, ...]
     sampling: SamplingParams
     prompt_field: str = "input_ids"
+    is_stream: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +106,7 @@ class GenerationEngine(Protocol):
     """An engine with in-flight batching: requests join and leave while others run."""
 
     def submit(self, request: GenerateRequest, sink: Sink) -> Generation:
-        """Take a request; `sink` is called from the engine's thread, in order, once per step at most per sequence.
+        """Take a request; `sink` is called from a thread of the engine's, in order within each sequence.
 
         Raises:
             InvalidRequestError: the request can never be served.

@@ -1,4 +1,4 @@
-"""The model that Triton's python backend loads: text or ids in, text or ids out, the engine in the same process.
+"""The model that Triton's python backend loads: text or ids in, text or ids out; the engine here or in another model.
 
 Files beside it: `service.json` (see settings.py) and the engine's directory.
 """
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from .engine_api import GenerationEngine
     from .settings import ServiceSettings
 
-_ENGINE_MODULES = {"openvino": "engine_openvino"}
+_ENGINE_MODULES = {"openvino": "engine_openvino", "tensorrt_llm": "engine_tensorrt_llm", "llmapi": "engine_llmapi"}
 
 
 class TritonPythonModel:

@@ -61,6 +61,18 @@ class Inputs:
             raise InvalidRequestError(message)
         return number
 
+    def reals(self, name: str, *, max_count: int) -> tuple[float, ...]:
+        """Return several finite numbers."""
+        tensor = self._tensors.get(name)
+        values = [] if tensor is None else [float(value) for value in tensor.ravel()]
+        if len(values) > max_count:
+            message = f"{name}: at most {max_count} are allowed, found {len(values)}"
+            raise InvalidRequestError(message)
+        if not all(map(math.isfinite, values)):
+            message = f"{name}: every value must be finite"
+            raise InvalidRequestError(message)
+        return tuple(values)
+
     def ids(self, name: str, *, max_count: int) -> tuple[int, ...] | None:
         """Return token ids; too many are refused before they become objects of 50 times their size."""
         tensor = self._tensors.get(name)

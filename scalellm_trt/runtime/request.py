@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 _Number = TypeVar("_Number", int, float)
 
 _MAX_INT32 = 2**31 - 1
-_MAX_STOP_WORDS = 64
-_MAX_STOP_WORD_BYTES = 1024
+_MAX_WORDS = 64
+_MAX_WORD_BYTES = 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,11 +84,15 @@ def parse(
     if inputs.integer("beam_width", low=0, high=_MAX_INT32) not in (None, 1):
         raise InvalidRequestError("beam_width: this engine has no beam search; the only width is 1")
     prompt = _prompt(inputs, tokenizer, settings)
-    sampling = _sampling(inputs, settings)
-    return TextRequest(
-        generate=GenerateRequest(input_ids=prompt.ids, sampling=sampling, prompt_field=prompt.field),
-        options=_options(inputs, settings, sampling, prompt),
+    sampling = _sampling(inputs, tokenizer, settings)
+    options = _options(inputs, settings, sampling, prompt)
+    generate = GenerateRequest(
+        input_ids=prompt.ids,
+        sampling=sampling,
+        prompt_field=prompt.field,
+        is_stream=options.stream or bool(options.stop_words),  # a stop word ends the answer where it is seen
     )
+    return TextRequest(generate=generate, options=options)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,7 +124,7 @@ def _prompt(inputs: Inputs, tokenizer: PromptTokenizer, settings: ServiceSetting
     return _Prompt(field="text_input", text=lambda: prompt, ids=tokenizer.encode(prompt))
 
 
-def _sampling(inputs: Inputs, settings: ServiceSettings) -> SamplingParams:
+def _sampling(inputs: Inputs, tokenizer: PromptTokenizer, settings: ServiceSettings) -> SamplingParams:
     """Read how tokens are to be chosen."""
     max_tokens = inputs.integer("max_tokens", low=1, high=_MAX_INT32)
     if max_tokens is None:
@@ -140,6 +144,9 @@ def _sampling(inputs: Inputs, settings: ServiceSettings) -> SamplingParams:
         frequency_penalty=inputs.real("frequency_penalty", low=-2, high=2) or 0.0,
         num_sequences=_or(inputs.integer("num_return_sequences", low=1, high=settings.max_batch_size), 1),
         stop_token_ids=_stop_token_ids(inputs, settings),
+        stop_word_ids=tokenizer.token_bytes.ids_of(_words(inputs, "stop_words")),
+        bad_words=_bad_words(inputs, tokenizer),
+        token_bias=_token_bias(inputs, tokenizer, settings),
         log_probs=inputs.flag("return_log_probs", default=False),
     )
 
@@ -169,6 +176,34 @@ def _stop_token_ids(inputs: Inputs, settings: ServiceSettings) -> frozenset[int]
     return frozenset() if end_id == -1 else frozenset([end_id])
 
 
+def _words(inputs: Inputs, name: str) -> tuple[str, ...]:
+    return inputs.texts(name, max_count=_MAX_WORDS, max_bytes=_MAX_WORD_BYTES)
+
+
+def _bad_words(inputs: Inputs, tokenizer: PromptTokenizer) -> tuple[tuple[int, ...], ...]:
+    """Return the ids of each bad word as it begins a text and as it follows a space: those are different tokens."""
+    variants = [f"{space}{word}" for word in _words(inputs, "bad_words") for space in ("", " ")]
+    encoded = dict.fromkeys(tokenizer.encode_word(variant) for variant in variants)
+    return tuple(ids for ids in encoded if ids)
+
+
+def _token_bias(inputs: Inputs, tokenizer: PromptTokenizer, settings: ServiceSettings) -> tuple[tuple[int, float], ...]:
+    """Return the ids of each word in `embedding_bias_words` with the weight at its place."""
+    words = _words(inputs, "embedding_bias_words")
+    weights = inputs.reals("embedding_bias_weights", max_count=_MAX_WORDS)
+    if len(words) != len(weights):
+        message = (
+            f"embedding_bias_weights: must hold one value for each of the {len(words)} words, found {len(weights)}"
+        )
+        raise InvalidRequestError(message)
+    pairs = [
+        (token_id, weight)
+        for word, weight in zip(words, weights, strict=True)
+        for token_id in tokenizer.encode_word(word)
+    ]
+    return tuple(pair for pair in pairs if pair[0] < settings.vocab_size)
+
+
 def _options(inputs: Inputs, settings: ServiceSettings, sampling: SamplingParams, prompt: _Prompt) -> AnswerOptions:
     """Read what the client wants to see."""
     stream = inputs.flag("stream", default=False)
@@ -184,7 +219,7 @@ def _options(inputs: Inputs, settings: ServiceSettings, sampling: SamplingParams
         num_input_tokens=inputs.flag("return_num_input_tokens", default=False),
         num_output_tokens=inputs.flag("return_num_output_tokens", default=False),
         sequence_index=inputs.has("num_return_sequences"),
-        stop_words=inputs.texts("stop_words", max_count=_MAX_STOP_WORDS, max_bytes=_MAX_STOP_WORD_BYTES),
+        stop_words=_words(inputs, "stop_words"),
         min_tokens=sampling.min_tokens,
         prompt_text=prompt.text() if with_prompt else "",
         prompt_ids=prompt.ids if with_prompt else (),

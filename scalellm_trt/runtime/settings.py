@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-EngineName = Literal["openvino"]
+EngineName = Literal["openvino", "tensorrt_llm", "llmapi"]
+EngineContract = Literal["0.13", "1.x"]
 KvCachePrecision = Literal["f16", "u8", "f32"]
 SchedulerPolicy = Literal["guaranteed_no_evict", "max_utilization"]
 
@@ -28,8 +29,11 @@ class ServiceSettings:
     """One service. Written by the build, read once when tritonserver loads the model.
 
     Attributes:
-        engine: which engine hosts the model.
-        engine_directory: the engine's files and `tokenizer.json`, relative to the version directory or absolute.
+        engine: which engine makes the tokens: one in this process, or (`tensorrt_llm`) the model `engine_model`.
+        engine_directory: `tokenizer.json` and, for an engine in this process, its files; relative to the version
+            directory or absolute.
+        engine_model: the model of the same server that has the engine; None for an engine in this process.
+        engine_contract: names of that model's tensors, by TensorRT-LLM's generation.
         vocab_size: ids that a prompt may hold are 0 <= id < vocab_size.
         eos_token_ids: ids that end an answer.
         bos_token_id: not put in front of a prompt that already begins with it; None if the model has none.
@@ -57,6 +61,8 @@ class ServiceSettings:
 
     engine: EngineName
     engine_directory: str
+    engine_model: str | None = None
+    engine_contract: EngineContract = "1.x"
     vocab_size: int
     eos_token_ids: tuple[int, ...]
     bos_token_id: int | None = None
@@ -90,6 +96,9 @@ class ServiceSettings:
                 raise SettingsError(message)
         if self.kv_cache_tokens % self.tokens_per_block:
             message = f"kv_cache_tokens: must be a multiple of {self.tokens_per_block}, found {self.kv_cache_tokens}"
+            raise SettingsError(message)
+        if (self.engine == "tensorrt_llm") != (self.engine_model is not None):
+            message = f"engine_model: belongs to the engine tensorrt_llm and to no other, found {self.engine_model!r}"
             raise SettingsError(message)
         if not self.eos_token_ids:
             raise SettingsError("eos_token_ids: must name at least one id")

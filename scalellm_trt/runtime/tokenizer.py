@@ -31,6 +31,10 @@ class PromptTokenizer:
         self.token_bytes = TokenBytes.of(self._tokenizer, skip_special_tokens=settings.skip_special_tokens)
         self.longest_token_bytes = max(len(token.encode()) for token in self._tokenizer.get_vocab())
 
+    def encode_word(self, text: str) -> tuple[int, ...]:
+        """Return the ids of a word inside a text, without special tokens."""
+        return tuple(self._tokenizer.encode(text, add_special_tokens=False).ids)
+
     def encode(self, text: str) -> tuple[int, ...]:
         """Return the ids of a prompt.
 

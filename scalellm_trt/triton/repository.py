@@ -90,7 +90,11 @@ def publish(
             created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
             models={
                 model.name: staging.write_model(
-                    model, state_dir / staged / model.name, transaction=transaction, trace=trace
+                    model,
+                    state_dir / staged / model.name,
+                    root=root.resolve(),
+                    transaction=transaction,
+                    trace=trace,
                 )
                 for model in models
             },

@@ -26,17 +26,24 @@ SETTINGS_NAME = "service.json"
 _CANNOT_LINK = {errno.EXDEV, errno.EPERM, errno.EACCES, errno.EMLINK, errno.EOPNOTSUPP, errno.ENOSYS}
 
 
-def write_model(model: TritonModel, directory: Path, *, transaction: str, trace: Trace) -> ModelRecord:
+def write_model(model: TritonModel, directory: Path, *, root: Path, transaction: str, trace: Trace) -> ModelRecord:
     """Write `model`'s directory: config.pbtxt, its mark, and `1/` with sources, service.json and engine.
 
     Sources are copied: an installed package may be edited in place. Directories are linked file by file, so
     that an engine is on the disk once; a build replaces its files and never writes into them.
 
+    Args:
+        model: what to write.
+        directory: where to; nothing is there yet.
+        root: the repository as the server will see it.
+        transaction: the switch that this belongs to.
+        trace: called before each step that changes the disk.
+
     Raises:
         ArtefactError: a source is missing, or a name leads out of the directory.
         OSError: the disk refused.
     """
-    text = model_config.render(model)
+    text = model_config.render(model, root)
     version_dir = directory / VERSION_NAME
     trace(f"stage {model.name}")
     version_dir.mkdir(parents=True)

@@ -1,21 +1,24 @@
 """Triton's `triton_python_backend_utils`, as strict as the real one where a mistake would cost a day.
 
-Only what a decoupled model uses. Put this file's directory on `sys.path` before the model is imported.
+Only what a decoupled model uses, and requests to other models (BLS). Put this file's directory on `sys.path` before
+the model is imported.
 """
 
 from __future__ import annotations
 
+import queue
 import threading
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
 TRITONSERVER_RESPONSE_COMPLETE_FINAL = 1
+TRITONSERVER_MEMORY_CPU, TRITONSERVER_MEMORY_CPU_PINNED, TRITONSERVER_MEMORY_GPU = range(3)
 _ALLOWED_DTYPES = {np.dtype(kind) for kind in (np.bool_, np.int32, np.uint64, np.float16, np.float32, np.object_)}
 
 
@@ -73,6 +76,9 @@ class InferenceResponse:
     def error(self) -> TritonError | None:
         return self._error
 
+    def has_error(self) -> bool:
+        return self._error is not None
+
     def values(self) -> dict[str, list[Any]]:
         """Return the outputs without their batch dimension; texts decoded (not in the real class)."""
         values = {}
@@ -112,18 +118,137 @@ class ResponseSender:
         return self.cancelled
 
 
-class InferenceRequest:
-    """One request of the core."""
+class PreferredMemory:
+    """Where responses are wanted."""
 
-    def __init__(self, tensors: Mapping[str, NDArray[Any]]) -> None:
-        self._inputs = [Tensor(name, array) for name, array in tensors.items()]
+    def __init__(self, preferred_memory_type: int, preferred_device_id: int = 0) -> None:
+        self.memory_type, self.device_id = preferred_memory_type, preferred_device_id
+
+
+class ServedModel:
+    """Another model of the server, which `InferenceRequest.exec` reaches by its name in `SERVED`.
+
+    `inputs`: name → (dtype, dims without the batch dimension, whether it is optional), checked as the core does.
+    """
+
+    def __init__(
+        self, model: Any, inputs: Mapping[str, tuple[np.dtype[Any], tuple[int, ...], bool]], outputs: Sequence[str]
+    ) -> None:
+        self.model, self.inputs, self.outputs = model, inputs, outputs
+        self.can_cancel = True  # python backends before 25.04 cannot
+        self.requests: list[InferenceRequest] = []
+
+    def check(self, request: InferenceRequest) -> None:
+        sent = {tensor.name(): tensor.as_numpy() for tensor in request.inputs()}
+        missing = [name for name, (_, _, optional) in self.inputs.items() if not optional and name not in sent]
+        if missing:
+            raise TritonModelException(f"expected the required inputs {missing}")
+        for name, array in sent.items():
+            if name not in self.inputs:
+                raise TritonModelException(f"unexpected inference input {name!r}")
+            dtype, dims, _ = self.inputs[name]
+            fits = array.ndim == 1 + len(dims) and array.shape[0] == 1
+            fits = fits and all(size in (-1, n) for n, size in zip(array.shape[1:], dims, strict=True))
+            if array.dtype != dtype or not fits:
+                raise TritonModelException(f"input {name!r}: {array.dtype} {array.shape} is not {dtype} [1, *{dims}]")
+        unknown = set(request.requested_output_names()) - set(self.outputs)
+        if unknown:
+            raise TritonModelException(f"unexpected inference outputs {sorted(unknown)}")
+
+
+SERVED: dict[str, ServedModel] = {}
+"""What BLS reaches."""
+
+
+class ResponseIterator:
+    """The responses of an inner request as they come; like the real one it blocks until the next."""
+
+    def __init__(self) -> None:
+        self._queue: queue.Queue[tuple[InferenceResponse | None, int]] = queue.Queue()
+        self.is_over = False
+
+    def put(self, response: InferenceResponse | None, flags: int) -> None:
+        self._queue.put((response, flags))
+
+    def __iter__(self) -> Iterator[InferenceResponse]:
+        return self
+
+    def __next__(self) -> InferenceResponse:
+        if self.is_over:
+            raise StopIteration
+        response, flags = self._queue.get(timeout=10)
+        self.is_over = flags == TRITONSERVER_RESPONSE_COMPLETE_FINAL
+        return InferenceResponse([]) if response is None else response  # the last one may be empty
+
+
+class CancellableResponseIterator(ResponseIterator):
+    """That of Triton 25.04 and later."""
+
+    def __init__(self, sender: ResponseSender) -> None:
+        super().__init__()
+        self._sender = sender
+
+    def cancel(self) -> None:
+        self._sender.cancelled = True
+
+
+class _InnerSender(ResponseSender):
+    """The response sender that the asked model gets: what it sends goes to the iterator."""
+
+    responses_of: ResponseIterator
+
+    def send(self, response: InferenceResponse | None = None, flags: int = 0) -> None:
+        super().send(response, flags)
+        self.responses_of.put(response, flags)
+
+
+class InferenceRequest:
+    """A request of the core, or (with `model_name`) one to another model."""
+
+    def __init__(
+        self,
+        tensors: Mapping[str, NDArray[Any]] | None = None,
+        *,
+        model_name: str = "",
+        request_id: str = "",
+        requested_output_names: Sequence[str] = (),
+        inputs: Sequence[Tensor] = (),
+        preferred_memory: PreferredMemory | None = None,
+    ) -> None:
+        self._inputs = [*inputs, *(Tensor(name, array) for name, array in (tensors or {}).items())]
+        self._model_name, self._request_id = model_name, request_id
+        self._outputs = list(requested_output_names)
+        self.preferred_memory = preferred_memory
         self.sender = ResponseSender()
 
     def inputs(self) -> list[Tensor]:
         return self._inputs
 
+    def request_id(self) -> str:
+        return self._request_id
+
+    def requested_output_names(self) -> list[str]:
+        return self._outputs
+
     def get_response_sender(self) -> ResponseSender:
         return self.sender
+
+    def exec(self, *, decoupled: bool = False) -> ResponseIterator:
+        """Ask the other model."""
+        if not decoupled:
+            raise TritonModelException("the model is decoupled: exec needs decoupled=True")
+        if self._model_name not in SERVED:
+            raise TritonModelException(
+                f"Failed for execute the inference request. Model {self._model_name!r} not found"
+            )
+        served = SERVED[self._model_name]
+        served.check(self)
+        served.requests.append(self)
+        sender = _InnerSender()
+        sender.responses_of = CancellableResponseIterator(sender) if served.can_cancel else ResponseIterator()
+        self.sender = sender
+        served.model.execute([self])
+        return sender.responses_of
 
 
 class Logger:

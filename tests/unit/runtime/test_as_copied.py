@@ -15,7 +15,8 @@ import sys, importlib
 sys.modules["scalellm_trt"] = None  # importing it fails, as where it is not installed
 sys.path += [{model!r}, {backend!r}]
 model = importlib.import_module("1.hosted_model")
-engine = importlib.import_module("1.engine_openvino")
+for engine in ("openvino", "tensorrt_llm"):
+    assert importlib.import_module(f"1.engine_{{engine}}").UNSUPPORTED_INPUTS
 assert model.__package__ == "1", model.__package__
 assert callable(model.TritonPythonModel().execute)
 heavy = {{"openvino", "openvino_genai", "torch", "pydantic", "tokenizers"}} & set(sys.modules)

@@ -43,7 +43,7 @@ def test_defaults_fill_what_is_not_written() -> None:
     ("change", "message"),
     [
         ({"max_batchsize": 3}, "max_batchsize: no such setting"),
-        ({"engine": "vllm"}, "engine: must be one of openvino, found 'vllm'"),
+        ({"engine": "vllm"}, "engine: must be one of openvino, tensorrt_llm, llmapi, found 'vllm'"),
         ({"vocab_size": "many"}, "vocab_size: must be int, found 'many'"),
         ({"vocab_size": True}, "vocab_size: must be int, found True"),
         ({"eos_token_ids": 2}, "eos_token_ids: must be a list"),
