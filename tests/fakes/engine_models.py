@@ -1,4 +1,7 @@
-"""The C++ engine's model with `engine_model.py` in its place: for the real tritonserver, and for unit tests."""
+"""Plans and engines of TensorRT-LLM without a GPU, and `engine_model.py` in the C++ backend's place.
+
+For the real tritonserver (`as_python`), and for unit tests over the fake backend (`served`).
+"""
 
 from __future__ import annotations
 
@@ -8,9 +11,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from tokenizers import Tokenizer
+
+from scalellm_trt.artefacts.types import Engine
+from tests.fakes import small_tokenizer
+from tests.fakes.plans import tiny_plan
 
 if TYPE_CHECKING:
     from scalellm_trt.artefacts.types import TritonModel
+    from scalellm_trt.plan import Plan
 
 SOURCE = Path(__file__).parent / "engine_model.py"
 DTYPES: dict[str, Any] = {
@@ -23,6 +32,26 @@ DTYPES: dict[str, Any] = {
     "TYPE_FP32": np.float32,
     "TYPE_STRING": np.object_,
 }
+
+
+def gpu_plan(**changes: Any) -> Plan:
+    """Return the plan of a tiny model on a 4090, with `changes` to its fields."""
+    base = {"name": "llama", "backend": "tensorrt_llm", "hardware": "rtx4090", "toolchain": "tensorrt-llm-1.2.1"}
+    return tiny_plan(**{**base, **changes})
+
+
+def write_engine(directory: Path, logits: str = "float16") -> Engine:
+    """Write what the build leaves in an engine's directory, with a plan file that nothing can load."""
+    small_tokenizer.write(directory)
+    (directory / "generation_config.json").write_text('{"eos_token_id": [2, 7]}')
+    (directory / "rank0.engine").write_bytes(b"plan")
+    (directory / "config.json").write_text(json.dumps({"pretrained_config": {"logits_dtype": logits}}))
+    return Engine(directory=directory, digest="d", kind="trt_engine")
+
+
+def tokenizer_of(directory: Path) -> Tokenizer:
+    """Return the tokenizer of an engine that `write_engine` made."""
+    return Tokenizer.from_file(str(directory / "tokenizer.json"))
 
 
 def as_python(model: TritonModel, **parameters: str) -> TritonModel:

@@ -37,7 +37,7 @@ DTYPES: dict[str, Any] = {
 class Answer:
     """The responses of one request as they come over gRPC."""
 
-    def __init__(self, server: Server, **inputs: object) -> None:
+    def __init__(self, server: Server, *, model: str = MODEL, **inputs: object) -> None:
         import tritonclient.grpc as triton
 
         self.responses: list[dict[str, list[Any]]] = []
@@ -53,7 +53,7 @@ class Answer:
             tensor.set_data_from_numpy(array)
             tensors.append(tensor)
         self.began = time.monotonic()
-        self._client.async_stream_infer(MODEL, tensors, enable_empty_final_response=True)
+        self._client.async_stream_infer(model, tensors, enable_empty_final_response=True)
 
     def next(self, timeout_s: float = 60) -> bool:
         """Take one response; return whether more follow."""

@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from scalellm_trt.artefacts.types import Engine
 from scalellm_trt.backends import tensorrt_llm_models as engine_models
 from scalellm_trt.errors import ArtefactError
 from scalellm_trt.runtime import settings
 from scalellm_trt.triton import model_config
-from tests.fakes import small_tokenizer
-from tests.fakes.plans import tiny_plan
+from tests.fakes.engine_models import gpu_plan, write_engine
 
 if TYPE_CHECKING:
-    from scalellm_trt.artefacts.types import TritonModel
-    from scalellm_trt.plan import Plan
-    from scalellm_trt.runtime.settings import EngineContract
+    from scalellm_trt.artefacts.types import Engine, TritonModel
 
 GOLDENS = Path(__file__).parents[2] / "goldens"
 ROOT = Path("/models")
-CONTRACTS: tuple[EngineContract, ...] = ("1.x", "0.13")
+TOOLCHAINS = {"1.x": "tensorrt-llm-1.2.1", "0.13": "tensorrt-llm-0.13.0"}
 REQUIRED_PARAMETERS = (
     "gpt_model_type",
     "gpt_model_path",
@@ -31,18 +26,6 @@ REQUIRED_PARAMETERS = (
     "xgrammar_tokenizer_info_path",
     "guided_decoding_backend",
 )
-
-
-def gpu_plan(**changes: Any) -> Plan:
-    return tiny_plan(**{"name": "llama", "backend": "tensorrt_llm", "hardware": "rtx4090", **changes})
-
-
-def write_engine(directory: Path, logits: str = "float16") -> Engine:
-    small_tokenizer.write(directory)
-    (directory / "generation_config.json").write_text('{"eos_token_id": [2, 7]}')
-    (directory / "rank0.engine").write_bytes(b"plan")
-    (directory / "config.json").write_text(json.dumps({"pretrained_config": {"logits_dtype": logits}}))
-    return Engine(directory=directory, digest="d", kind="trt_engine")
 
 
 def parsed(model: TritonModel) -> Any:
@@ -57,14 +40,14 @@ def engine(tmp_path: Path) -> Engine:
     return write_engine(tmp_path / "engine")
 
 
-@pytest.mark.parametrize("contract", CONTRACTS)
-def test_the_text_of_the_engines_config_is_the_golden_text(engine: Engine, contract: EngineContract) -> None:
-    [model, _] = engine_models.triton_models(gpu_plan(), engine, contract)
+@pytest.mark.parametrize("contract", TOOLCHAINS)
+def test_the_text_of_the_engines_config_is_the_golden_text(engine: Engine, contract: str) -> None:
+    [model, _] = engine_models.triton_models(gpu_plan(toolchain=TOOLCHAINS[contract]), engine)
     assert model_config.render(model, ROOT) == (GOLDENS / f"config_engine_{contract}.pbtxt").read_text()
 
 
 def test_one_service_is_an_engine_and_a_text_model_in_front_of_it(engine: Engine) -> None:
-    models = engine_models.triton_models(gpu_plan(), engine, "1.x")
+    models = engine_models.triton_models(gpu_plan(), engine)
     assert [(model.name, model.backend) for model in models] == [("llama_engine", "tensorrtllm"), ("llama", "python")]
     text = settings.from_json(dict(models[1].settings))
     assert (text.engine, text.engine_model, text.engine_contract) == ("tensorrt_llm", "llama_engine", "1.x")
@@ -75,7 +58,7 @@ def test_one_service_is_an_engine_and_a_text_model_in_front_of_it(engine: Engine
 
 
 def test_three_services_share_one_engine_directory_and_have_a_budget_each(engine: Engine) -> None:
-    models = engine_models.triton_models(gpu_plan(services=3), engine, "1.x")
+    models = engine_models.triton_models(gpu_plan(services=3), engine)
     assert [model.name for model in models] == [
         *("llama-1_engine", "llama-1", "llama-2_engine", "llama-2", "llama-3_engine", "llama-3")
     ]
@@ -90,7 +73,7 @@ def test_three_services_share_one_engine_directory_and_have_a_budget_each(engine
 
 
 def test_every_required_parameter_is_there_and_nothing_that_must_be_left_out(engine: Engine) -> None:
-    [model, _] = engine_models.triton_models(gpu_plan(), engine, "1.x")
+    [model, _] = engine_models.triton_models(gpu_plan(), engine)
     config = parsed(model)
     assert set(REQUIRED_PARAMETERS) <= set(config.parameters)
     assert not {"lora_prefetch_dir", "encoder_model_path"} & set(config.parameters)
@@ -99,7 +82,10 @@ def test_every_required_parameter_is_there_and_nothing_that_must_be_left_out(eng
 
 
 def test_the_old_generation_has_its_own_names_of_inputs_and_parameters(engine: Engine) -> None:
-    new, old = (parsed(engine_models.triton_models(gpu_plan(), engine, contract)[0]) for contract in CONTRACTS)
+    new, old = (
+        parsed(engine_models.triton_models(gpu_plan(toolchain=TOOLCHAINS[contract]), engine)[0])
+        for contract in TOOLCHAINS
+    )
     new_inputs, old_inputs = ({tensor.name for tensor in config.input} for config in (new, old))
     assert {"min_length", "random_seed"} <= old_inputs - new_inputs
     assert {"min_tokens", "seed", "num_return_sequences", "exclude_input_in_output"} <= new_inputs - old_inputs
@@ -108,9 +94,9 @@ def test_the_old_generation_has_its_own_names_of_inputs_and_parameters(engine: E
     assert not next(tensor for tensor in old.input if tensor.name == "input_ids").optional
 
 
-@pytest.mark.parametrize("contract", CONTRACTS)
-def test_shapes_and_flags_are_those_that_the_backend_wants(engine: Engine, contract: EngineContract) -> None:
-    config = parsed(engine_models.triton_models(gpu_plan(), engine, contract)[0])
+@pytest.mark.parametrize("contract", TOOLCHAINS)
+def test_shapes_and_flags_are_those_that_the_backend_wants(engine: Engine, contract: str) -> None:
+    config = parsed(engine_models.triton_models(gpu_plan(toolchain=TOOLCHAINS[contract]), engine)[0])
     tensors = {tensor.name: tensor for tensor in config.input}
     # The presence of an empty reshape is what counts, and only a message field has one.
     assert tensors["input_lengths"].HasField("reshape")
@@ -137,7 +123,7 @@ def test_shapes_and_flags_are_those_that_the_backend_wants(engine: Engine, contr
 @pytest.mark.parametrize(("logits", "data_type"), [("float16", 10), ("float32", 11), ("bfloat16", 14)])
 def test_the_type_of_the_logits_is_that_of_the_engine(tmp_path: Path, logits: str, data_type: int) -> None:
     engine = write_engine(tmp_path / "engine", logits)
-    config = parsed(engine_models.triton_models(gpu_plan(), engine, "1.x")[0])
+    config = parsed(engine_models.triton_models(gpu_plan(), engine)[0])
     types = {tensor.name: tensor.data_type for tensor in (*config.input, *config.output)}
     assert {types[name] for name in ("draft_logits", "context_logits", "generation_logits")} == {data_type}
 
@@ -147,11 +133,11 @@ def test_an_engine_that_does_not_say_its_logits_type_is_refused_with_the_next_st
     engine = write_engine(tmp_path / "engine")
     (engine.directory / "config.json").write_text(text)
     with pytest.raises(ArtefactError, match=r"config\.json: does not say what type .*\n.*--force compile"):
-        engine_models.triton_models(gpu_plan(), engine, "1.x")
+        engine_models.triton_models(gpu_plan(), engine)
 
 
 def test_the_queue_of_the_engine_is_longer_than_that_of_the_text_model_in_front(engine: Engine) -> None:
-    [model, text] = engine_models.triton_models(gpu_plan(), engine, "1.x")
+    [model, text] = engine_models.triton_models(gpu_plan(), engine)
     queue = parsed(model).dynamic_batching.default_queue_policy.max_queue_size
     assert queue == 8 + 4  # max_queue_size + max_batch_size
     assert text.settings["max_queue_size"] == 8

@@ -11,19 +11,18 @@ import numpy as np
 import pytest
 import triton_python_backend_utils as pb
 
-from scalellm_trt.artefacts.types import Engine
 from scalellm_trt.backends import tensorrt_llm_models
 from scalellm_trt.runtime import engine_tensorrt_llm, signature
 from scalellm_trt.runtime.hosted_model import TritonPythonModel
-from tests.fakes import engine_models, small_tokenizer
+from tests.fakes import engine_models
 from tests.fakes.pipelines import settings
-from tests.fakes.plans import tiny_plan
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
 TYPES = {tensor.name: engine_models.DTYPES[tensor.data_type] for tensor in signature.INPUTS}
+TOOLCHAINS = {"1.x": "tensorrt-llm-1.2.1", "0.13": "tensorrt-llm-0.13.0"}
 LIMITS = {"max_batch_size": 2, "max_input_len": 24, "max_seq_len": 200, "max_queue_size": 4, "kv_cache_tokens": 256}
 
 
@@ -32,10 +31,9 @@ class Front:
 
     def __init__(self, directory: Path, contract: str = "1.x", *, can_cancel: bool = True, **parameters: str) -> None:
         version = directory / "1"
-        self.tokenizer = small_tokenizer.write(version / "engine")
-        (version / "engine" / "config.json").write_text('{"pretrained_config": {"logits_dtype": "float16"}}')
-        engine = Engine(directory=version / "engine", digest="d", kind="trt_engine")
-        [model, _] = tensorrt_llm_models.triton_models(tiny_plan(), engine, contract)  # type: ignore[arg-type]
+        plan = engine_models.gpu_plan(name="tiny", toolchain=TOOLCHAINS[contract])
+        [model, _] = tensorrt_llm_models.triton_models(plan, engine_models.write_engine(version / "engine"))
+        self.tokenizer = engine_models.tokenizer_of(version / "engine")
         parameters = {"engine_vocab_size": "300", "step_ms": "1", "contract": contract, **parameters}
         self.engine = engine_models.served(model, **parameters)
         self.engine.can_cancel = can_cancel
