@@ -10,7 +10,6 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from scalellm_trt import facts
 from scalellm_trt.artefacts.types import TritonModel
 from scalellm_trt.backends import tensorrt_llm_contract as contracts
 from scalellm_trt.backends.runtime_files import files_behind
@@ -66,22 +65,13 @@ class CompiledFacts:
     tokenizer_files: tuple[str, ...]
 
 
-def triton_models(plan: Plan, engine: Engine) -> list[TritonModel]:
+def triton_models(plan: Plan, engine: Engine, contract: EngineContract) -> list[TritonModel]:
     """Return the models that serve `engine`, text models after the engines that they ask.
 
     Raises:
         ArtefactError: the engine's config.json is missing or says nothing of its logits.
     """
-    return models(plan, read_facts(plan, engine.directory))
-
-
-def contract_of(plan: Plan) -> EngineContract:
-    """Return the generation of the C++ backend in the plan's toolchain."""
-    gpu = facts.toolchains()[plan.toolchain].gpu
-    if gpu is None:  # our own bug: planning checks that the toolchain is one of this backend
-        message = f"{plan.toolchain} has no C++ backend"
-        raise AssertionError(message)
-    return gpu.contract
+    return models(plan, read_facts(plan, engine.directory), contract)
 
 
 def read_facts(plan: Plan, directory: Path) -> CompiledFacts:
@@ -101,9 +91,9 @@ def read_facts(plan: Plan, directory: Path) -> CompiledFacts:
     )
 
 
-def models(plan: Plan, compiled: CompiledFacts) -> list[TritonModel]:
+def models(plan: Plan, compiled: CompiledFacts, contract: EngineContract) -> list[TritonModel]:
     """Return the models for an engine of which everything is known; touches no file of it."""
-    names, contract = service_names(plan), contract_of(plan)
+    names = service_names(plan)
     home = f"{engine_name(names[0])}/{VERSION}/{ENGINE_DIRECTORY}"
     found = []
     for name in names:

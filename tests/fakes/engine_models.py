@@ -13,13 +13,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from tokenizers import Tokenizer
 
+from scalellm_trt import facts
 from scalellm_trt.artefacts.types import Engine
+from scalellm_trt.backends import tensorrt_llm_models
 from tests.fakes import small_tokenizer
 from tests.fakes.plans import tiny_plan
 
 if TYPE_CHECKING:
     from scalellm_trt.artefacts.types import TritonModel
     from scalellm_trt.plan import Plan
+    from scalellm_trt.runtime.settings import EngineContract
 
 SOURCE = Path(__file__).parent / "engine_model.py"
 DTYPES: dict[str, Any] = {
@@ -38,6 +41,18 @@ def gpu_plan(**changes: Any) -> Plan:
     """Return the plan of a tiny model on a 4090, with `changes` to its fields."""
     base = {"name": "llama", "backend": "tensorrt_llm", "hardware": "rtx4090", "toolchain": "tensorrt-llm-1.2.1"}
     return tiny_plan(**{**base, **changes})
+
+
+def models_of(plan: Plan, engine: Engine) -> list[TritonModel]:
+    """Return the models of a plan in the names of its toolchain's generation."""
+    return tensorrt_llm_models.triton_models(plan, engine, contract_of(plan))
+
+
+def contract_of(plan: Plan) -> EngineContract:
+    """Return the generation of a plan's toolchain."""
+    gpu = facts.toolchains()[plan.toolchain].gpu
+    assert gpu is not None
+    return gpu.contract
 
 
 def write_engine(directory: Path, logits: str = "float16") -> Engine:

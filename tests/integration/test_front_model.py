@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from scalellm_trt.backends import tensorrt_llm_models
 from scalellm_trt.triton import binary, repository, server
 from tests.fakes import engine_models
 from tests.integration.conftest import Server
@@ -37,10 +36,10 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, 
     for name, toolchain in SERVICES.items():
         engine = engine_models.write_engine(project / name)
         plan = engine_models.gpu_plan(name=name, toolchain=toolchain)
-        contract = tensorrt_llm_models.contract_of(plan)
+        contract = engine_models.contract_of(plan)
         models = [
             engine_models.as_python(model, contract=contract, **PARAMETERS) if model.backend == "tensorrtllm" else model
-            for model in tensorrt_llm_models.triton_models(plan, engine)
+            for model in engine_models.models_of(plan, engine)
         ]
         repository.publish(
             models,

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from scalellm_trt.backends import tensorrt_llm_models as engine_models
+from scalellm_trt.backends import tensorrt_llm_models
 from scalellm_trt.errors import ArtefactError
 from scalellm_trt.runtime import settings
 from scalellm_trt.triton import model_config
-from tests.fakes.engine_models import gpu_plan, write_engine
+from tests.fakes.engine_models import gpu_plan, models_of, write_engine
 
 if TYPE_CHECKING:
     from scalellm_trt.artefacts.types import Engine, TritonModel
@@ -42,12 +42,12 @@ def engine(tmp_path: Path) -> Engine:
 
 @pytest.mark.parametrize("contract", TOOLCHAINS)
 def test_the_text_of_the_engines_config_is_the_golden_text(engine: Engine, contract: str) -> None:
-    [model, _] = engine_models.triton_models(gpu_plan(toolchain=TOOLCHAINS[contract]), engine)
+    [model, _] = models_of(gpu_plan(toolchain=TOOLCHAINS[contract]), engine)
     assert model_config.render(model, ROOT) == (GOLDENS / f"config_engine_{contract}.pbtxt").read_text()
 
 
 def test_one_service_is_an_engine_and_a_text_model_in_front_of_it(engine: Engine) -> None:
-    models = engine_models.triton_models(gpu_plan(), engine)
+    models = models_of(gpu_plan(), engine)
     assert [(model.name, model.backend) for model in models] == [("llama_engine", "tensorrtllm"), ("llama", "python")]
     text = settings.from_json(dict(models[1].settings))
     assert (text.engine, text.engine_model, text.engine_contract) == ("tensorrt_llm", "llama_engine", "1.x")
@@ -58,7 +58,7 @@ def test_one_service_is_an_engine_and_a_text_model_in_front_of_it(engine: Engine
 
 
 def test_three_services_share_one_engine_directory_and_have_a_budget_each(engine: Engine) -> None:
-    models = engine_models.triton_models(gpu_plan(services=3), engine)
+    models = models_of(gpu_plan(services=3), engine)
     assert [model.name for model in models] == [
         *("llama-1_engine", "llama-1", "llama-2_engine", "llama-2", "llama-3_engine", "llama-3")
     ]
@@ -73,7 +73,7 @@ def test_three_services_share_one_engine_directory_and_have_a_budget_each(engine
 
 
 def test_every_required_parameter_is_there_and_nothing_that_must_be_left_out(engine: Engine) -> None:
-    [model, _] = engine_models.triton_models(gpu_plan(), engine)
+    [model, _] = models_of(gpu_plan(), engine)
     config = parsed(model)
     assert set(REQUIRED_PARAMETERS) <= set(config.parameters)
     assert not {"lora_prefetch_dir", "encoder_model_path"} & set(config.parameters)
@@ -82,10 +82,7 @@ def test_every_required_parameter_is_there_and_nothing_that_must_be_left_out(eng
 
 
 def test_the_old_generation_has_its_own_names_of_inputs_and_parameters(engine: Engine) -> None:
-    new, old = (
-        parsed(engine_models.triton_models(gpu_plan(toolchain=TOOLCHAINS[contract]), engine)[0])
-        for contract in TOOLCHAINS
-    )
+    new, old = (parsed(models_of(gpu_plan(toolchain=TOOLCHAINS[contract]), engine)[0]) for contract in TOOLCHAINS)
     new_inputs, old_inputs = ({tensor.name for tensor in config.input} for config in (new, old))
     assert {"min_length", "random_seed"} <= old_inputs - new_inputs
     assert {"min_tokens", "seed", "num_return_sequences", "exclude_input_in_output"} <= new_inputs - old_inputs
@@ -96,7 +93,7 @@ def test_the_old_generation_has_its_own_names_of_inputs_and_parameters(engine: E
 
 @pytest.mark.parametrize("contract", TOOLCHAINS)
 def test_shapes_and_flags_are_those_that_the_backend_wants(engine: Engine, contract: str) -> None:
-    config = parsed(engine_models.triton_models(gpu_plan(toolchain=TOOLCHAINS[contract]), engine)[0])
+    config = parsed(models_of(gpu_plan(toolchain=TOOLCHAINS[contract]), engine)[0])
     tensors = {tensor.name: tensor for tensor in config.input}
     # The presence of an empty reshape is what counts, and only a message field has one.
     assert tensors["input_lengths"].HasField("reshape")
@@ -123,7 +120,7 @@ def test_shapes_and_flags_are_those_that_the_backend_wants(engine: Engine, contr
 @pytest.mark.parametrize(("logits", "data_type"), [("float16", 10), ("float32", 11), ("bfloat16", 14)])
 def test_the_type_of_the_logits_is_that_of_the_engine(tmp_path: Path, logits: str, data_type: int) -> None:
     engine = write_engine(tmp_path / "engine", logits)
-    config = parsed(engine_models.triton_models(gpu_plan(), engine)[0])
+    config = parsed(models_of(gpu_plan(), engine)[0])
     types = {tensor.name: tensor.data_type for tensor in (*config.input, *config.output)}
     assert {types[name] for name in ("draft_logits", "context_logits", "generation_logits")} == {data_type}
 
@@ -133,11 +130,11 @@ def test_an_engine_that_does_not_say_its_logits_type_is_refused_with_the_next_st
     engine = write_engine(tmp_path / "engine")
     (engine.directory / "config.json").write_text(text)
     with pytest.raises(ArtefactError, match=r"config\.json: does not say what type .*\n.*--force compile"):
-        engine_models.triton_models(gpu_plan(), engine)
+        models_of(gpu_plan(), engine)
 
 
 def test_the_queue_of_the_engine_is_longer_than_that_of_the_text_model_in_front(engine: Engine) -> None:
-    [model, text] = engine_models.triton_models(gpu_plan(), engine)
+    [model, text] = models_of(gpu_plan(), engine)
     queue = parsed(model).dynamic_batching.default_queue_policy.max_queue_size
     assert queue == 8 + 4  # max_queue_size + max_batch_size
     assert text.settings["max_queue_size"] == 8
@@ -152,7 +149,7 @@ def test_a_budget_that_the_engine_would_silently_get_wrong_is_a_problem(kv_cache
 
     plan = gpu_plan()
     serving = dataclasses.replace(plan.serving, kv_cache_tokens=kv_cache_tokens)
-    [problem] = engine_models.problems(dataclasses.replace(plan, serving=serving))
+    [problem] = tensorrt_llm_models.problems(dataclasses.replace(plan, serving=serving))
     assert problem.key == "serving.kv_cache_tokens"
     assert problem.message.startswith(message)
-    assert engine_models.problems(plan) == []
+    assert tensorrt_llm_models.problems(plan) == []

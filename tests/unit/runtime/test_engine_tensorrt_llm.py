@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import triton_python_backend_utils as pb
 
-from scalellm_trt.backends import tensorrt_llm_models
 from scalellm_trt.runtime import engine_tensorrt_llm, signature
 from scalellm_trt.runtime.hosted_model import TritonPythonModel
 from tests.fakes import engine_models
@@ -32,7 +31,7 @@ class Front:
     def __init__(self, directory: Path, contract: str = "1.x", *, can_cancel: bool = True, **parameters: str) -> None:
         version = directory / "1"
         plan = engine_models.gpu_plan(name="tiny", toolchain=TOOLCHAINS[contract])
-        [model, _] = tensorrt_llm_models.triton_models(plan, engine_models.write_engine(version / "engine"))
+        [model, _] = engine_models.models_of(plan, engine_models.write_engine(version / "engine"))
         self.tokenizer = engine_models.tokenizer_of(version / "engine")
         parameters = {"engine_vocab_size": "300", "step_ms": "1", "contract": contract, **parameters}
         self.engine = engine_models.served(model, **parameters)
