@@ -39,18 +39,20 @@ def serve(
     timeout: Annotated[float, typer.Option(min=1, help="Seconds to wait until every model is loaded.")] = 600.0,
     exit_timeout: Annotated[int, typer.Option(min=0, help="Seconds that running requests may take at the end.")] = 30,
     builds: Annotated[Path, typer.Option(help="Where artefacts, cache and logs are kept.")] = Path("builds"),
+    orchestrator: Annotated[
+        bool, typer.Option("--orchestrator", help="Engines over several GPUs: one server that spawns their workers.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the endpoint as JSON once it is ready.")] = False,
 ) -> None:
     """Serve every model of the repository with tritonserver, until Ctrl-C or SIGTERM.
 
-    tritonserver is taken from the PATH, else from the PyPI wheel. Exit code 7 with the reason when it does not come
-    up, or crashes later.
+    tritonserver is taken from the PATH, else from the PyPI wheel. An engine over several GPUs gets a server per GPU,
+    under mpirun. Exit code 7 with the reason when it does not come up, or crashes later.
     """
-    from scalellm_trt.triton import binary, server
+    from scalellm_trt.triton import binary, server, serving
     from scalellm_trt.triton import repository as repositories
     from scalellm_trt.triton.server_command import ServerOptions, new_shm_prefix
 
-    repositories.recover(repository, repositories.state_dir_for(repository, builds / ".cache" / "repository"))
     options = ServerOptions(
         repository=repository,
         shm_prefix=new_shm_prefix(),
@@ -61,9 +63,13 @@ def serve(
         exit_timeout_s=exit_timeout,
     )
     log = builds / ".cache" / "logs" / f"tritonserver-{grpc_port}.log"
-    with _stop_signals(), server.start(binary.find(), options, log=log) as running:
+    program = binary.find()
+    state_dir = repositories.state_dir_for(repository, builds / ".cache" / "repository")
+    engines, launch = serving.prepare(program, options, state_dir=state_dir, wants_orchestrator=orchestrator)
+    with _stop_signals(), server.start(program, options, log=log, launch=launch) as running:
         with _progress_line() as progress:
             endpoint = running.wait_ready(timeout, progress)
+        serving.record(engines, log, builds)
         _announce(endpoint, log, as_json=as_json)
         # Ctrl-C is how a server is ended: no failure any more once it was ready.
         try:

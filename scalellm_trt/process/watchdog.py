@@ -17,6 +17,7 @@ from pathlib import Path
 
 SHARED_MEMORY = Path("/dev/shm")
 POLL_S = 0.1
+_STATE, _SESSION = 0, 3  # fields of /proc/PID/stat, counted from the one behind the name
 
 
 def remove_shared_memory(prefix: str) -> None:
@@ -41,23 +42,37 @@ def wait_for_end(parent: int) -> None:
 
 
 def end_group(group: int, grace_s: float) -> None:
-    """Ask the leader of a process group to end, then kill whatever is left of the group."""
+    """Ask the leader of a process group to end, then kill whatever is left of its session."""
     with contextlib.suppress(ProcessLookupError):
         os.kill(group, signal.SIGTERM)
     deadline = time.monotonic() + grace_s
     while time.monotonic() < deadline and not _has_ended(group):
         time.sleep(POLL_S)
+    kill_session(group)
+
+
+def kill_session(leader: int) -> None:
+    """Kill every process of a session: mpirun gives each of its ranks a process group of its own."""
     with contextlib.suppress(ProcessLookupError):
-        os.killpg(group, signal.SIGKILL)
+        os.killpg(leader, signal.SIGKILL)
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal() and _field(int(entry.name), _SESSION) == str(leader):
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(int(entry.name), signal.SIGKILL)
 
 
 def _has_ended(pid: int) -> bool:
     """Tell whether a process is gone; a zombie, which nobody may ever reap, is."""
+    return _field(pid, _STATE) in (None, "Z", "X")
+
+
+def _field(pid: int, index: int) -> str | None:
+    """Return a field of /proc/PID/stat behind the program's name, which may hold spaces; None where it is gone."""
     try:
-        state = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
-        return True
-    return state.rpartition(")")[2].split()[0] in "ZX"
+        return None
+    return stat.rpartition(")")[2].split()[index]
 
 
 def main(arguments: list[str]) -> None:

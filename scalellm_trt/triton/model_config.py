@@ -81,12 +81,14 @@ def _text(model: TritonModel, parameters: Mapping[str, str]) -> str:
         "instance_group [ { count: 1 kind: KIND_CPU } ]",
         *_tensors("input", model.inputs),
         *_tensors("output", model.outputs),
-        *(
-            f"parameters {{ key: {_quote(key)} value {{ string_value: {_quote(value)} }} }}"
-            for key, value in sorted(parameters.items())
-        ),
+        *(parameter_line(key, value) for key, value in sorted(parameters.items())),
     ]
     return HEADER + "\n".join(lines) + "\n"
+
+
+def parameter_line(key: str, value: str) -> str:
+    """Return the line of config.pbtxt that gives the model a parameter."""
+    return f"parameters {{ key: {_quote(key)} value {{ string_value: {_quote(value)} }} }}"
 
 
 def _tensors(field: str, tensors: tuple[TritonTensor, ...]) -> list[str]:

@@ -28,7 +28,7 @@ from scalellm_trt.artefacts import publish as switching
 from scalellm_trt.artefacts.publish import Journal, Switch, untraced
 from scalellm_trt.artefacts.types import Repository
 from scalellm_trt.errors import ArtefactError, StageError
-from scalellm_trt.triton import repository_manifest, staging
+from scalellm_trt.triton import engine_paths, repository_manifest, staging
 from scalellm_trt.triton.repository_manifest import MANIFEST_NAME, ServiceRecord, Version
 
 if TYPE_CHECKING:
@@ -165,6 +165,24 @@ def recover(root: Path, state_dir: Path, *, trace: Trace = untraced) -> bool:
         with _locked(root, state_dir, trace):
             pass
     return interrupted
+
+
+def resolve_paths(
+    root: Path, state_dir: Path, *, seen_as: Path | None = None, trace: Trace = untraced
+) -> tuple[str, ...]:
+    """Let engines be found by a server that sees the repository at `seen_as`; by default where it lies now.
+
+    Returns:
+        The models that had to be changed.
+
+    Raises:
+        ArtefactError, StageError: see `engine_paths.resolve`.
+    """
+    place = root.resolve() if seen_as is None else seen_as
+    if not engine_paths.misplaced(root, place):
+        return ()
+    with _locked(root, state_dir, trace):
+        return engine_paths.resolve(root, place)
 
 
 def describe(root: Path) -> Repository:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
 from scalellm_trt.artefacts.types import Stamp
@@ -97,6 +97,16 @@ class RepositoryManifest:
     def without(self, service: str) -> RepositoryManifest:
         """Return a copy without a service."""
         return RepositoryManifest(services={name: kept for name, kept in self.services.items() if name != service})
+
+
+def with_file(
+    manifest: RepositoryManifest, service: str, model: str, path: str, state: FileState
+) -> RepositoryManifest:
+    """Return a copy in which a file of the service's current version looks as `state` says."""
+    record = manifest.services[service]
+    changed = replace(record.current.models[model], files={**record.current.models[model].files, path: state})
+    current = replace(record.current, models={**record.current.models, model: changed})
+    return manifest.with_service(replace(record, current=current))
 
 
 def to_text(manifest: RepositoryManifest) -> str:

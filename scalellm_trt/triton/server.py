@@ -18,6 +18,7 @@ from scalellm_trt.artefacts.types import Endpoint
 from scalellm_trt.errors import ServerNotReadyError
 from scalellm_trt.process import watchdog
 from scalellm_trt.triton import ports, repository_check, server_log
+from scalellm_trt.triton.launch import Launch
 from scalellm_trt.triton.server_command import command
 
 if TYPE_CHECKING:
@@ -41,9 +42,10 @@ def start(
     options: ServerOptions,
     *,
     log: Path,
+    launch: Launch | None = None,
     verify: Callable[[Path], None] = repository_check.check,
 ) -> RunningServer:
-    """Start `binary` over `options.repository` in a process group of its own, with its output in `log`.
+    """Start `binary` over `options.repository` in a session of its own, with its output in `log`.
 
     A watchdog ends the server and all its children should this process end without `stop`, by kill -9 too.
 
@@ -51,6 +53,7 @@ def start(
         binary: from `binary.find`.
         options: what to serve and where.
         log: what an earlier server wrote there is kept as `LOG.1`.
+        launch: from `launch.plan`; None starts the program as it is.
         verify: called with the repository first; raises what is wrong with it.
 
     Raises:
@@ -62,7 +65,8 @@ def start(
     _check_ports(options)
     if log.exists():
         log.replace(log.with_name(f"{log.name}.1"))
-    child = process.start(command(binary, options), log=log, env=binary.environment(os.environ))
+    launch = launch or Launch(mode="plain", argv=tuple(command(binary, options)))
+    child = process.start(launch.argv, log=log, env={**binary.environment(os.environ), **launch.env})
     try:
         guard = process.start(
             [
@@ -150,8 +154,7 @@ class RunningServer:
 
     def kill(self) -> None:
         """End the server and everything that it started, without letting requests end."""
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._child.pid, signal.SIGKILL)
+        watchdog.kill_session(self._child.pid)
         self._child.wait()
         process.stop(self._guard)
         watchdog.remove_shared_memory(self._options.shm_prefix)

@@ -74,7 +74,7 @@ class Service:
         self.server, self.name, self.tokenizer = server, name, tokenizer
 
     def start(self, **inputs: object) -> Answer:
-        return Answer(self.server, model=self.name, **{"exclude_input_in_output": True, **inputs})
+        return Answer(self.server, self.name, **{"exclude_input_in_output": True, **inputs})
 
     def ask(self, **inputs: object) -> Answer:
         return self.start(**inputs).all()

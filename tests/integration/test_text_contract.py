@@ -37,7 +37,7 @@ DTYPES: dict[str, Any] = {
 class Answer:
     """The responses of one request as they come over gRPC."""
 
-    def __init__(self, server: Server, *, model: str = MODEL, **inputs: object) -> None:
+    def __init__(self, server: Server, model: str = MODEL, /, **inputs: object) -> None:
         import tritonclient.grpc as triton
 
         self.responses: list[dict[str, list[Any]]] = []
