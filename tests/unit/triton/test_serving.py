@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from scalellm_trt.errors import ArtefactError, ToolchainError
-from scalellm_trt.triton import measured, published_engines, repository, repository_check, server, serving
+from scalellm_trt.triton import launch, measured, published_engines, repository, repository_check, server, serving
 from scalellm_trt.triton.binary import ServerBinary
 from scalellm_trt.triton.server_command import ServerOptions
 from tests.fakes.engine_models import gpu_plan, models_of, write_engine
@@ -37,7 +37,7 @@ def publish(project: Path, **changes: object) -> tuple[Path, Path]:
     return root, state_dir
 
 
-def prepare(root: Path, state_dir: Path) -> tuple[tuple[published_engines.PublishedEngine, ...], serving.Launch]:
+def prepare(root: Path, state_dir: Path) -> tuple[tuple[published_engines.PublishedEngine, ...], launch.Launch]:
     options = ServerOptions(repository=root, shm_prefix="x_")
     return serving.prepare(TRITON, options, state_dir=state_dir, wants_orchestrator=False)
 
@@ -183,7 +183,7 @@ def test_a_job_of_two_ranks_is_watched_by_its_first_and_leaves_nothing(
     engine = published_engines.PublishedEngine(
         model="a_engine", service="a", hosted_by="tensorrtllm", world_size=2, repository_paths={}
     )
-    made = serving.launch.plan(binary, options, [engine], "leader", num_gpus=0)
+    made = launch.plan(binary, options, [engine], "leader", num_gpus=0)
     with server.start(binary, options, log=tmp_path / "log", launch=made, verify=lambda root: None) as running:
         assert running.wait_ready(10).model_names == ("echo",)
         ranks = [int(pid) for pid in (tmp_path / "ranks").read_text().split()]
