@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from scalellm_trt.checkpoint.layout import LM_HEAD, VOCAB_EMBEDDING
-from scalellm_trt.checkpoint.reader import FullLinear, Int8Linear
+from scalellm_trt.checkpoint.reader import FullLinear, Int4Linear, Int8Linear
+from scalellm_trt.errors import Problem, UnsupportedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
     from scalellm_trt.backends.openvino_graph import Node
     from scalellm_trt.checkpoint.dtypes import FloatArray
-    from scalellm_trt.checkpoint.reader import CheckpointReader, Int4Linear
+    from scalellm_trt.checkpoint.reader import CheckpointReader
 
 _ELEMENT_TYPES: Final = {"F16": "f16", "BF16": "bf16", "F32": "f32"}
 
@@ -76,10 +77,14 @@ class CheckpointWeights:
             matrix = self._stored_matrix(prefix)
         elif isinstance(linear, Int8Linear):
             matrix = self._int8_matrix(linear)
-        else:
+        elif isinstance(linear, Int4Linear):
             matrix = self._int4_matrix(linear)
             if linear.prequant is not None:
                 x = ops.multiply(x, ops.constant(_float32(linear.prequant)))
+        else:
+            message = f"{self._reader.config.quant_algo} quantizes activations, which this backend does not compile"
+            hint = "Allowed: full_prec, int8_wo, int4_wo, int4_awq."
+            raise UnsupportedError([Problem(key="quantization.weights", message=message, hint=hint)])
         product = ops.matmul(x, matrix, False, True)
         return product if linear.bias is None else ops.add(product, ops.constant(_float32(linear.bias)))
 

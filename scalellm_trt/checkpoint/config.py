@@ -16,11 +16,16 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-QuantAlgo = Literal["W8A16", "W4A16", "W4A16_AWQ"]
+QuantAlgo = Literal["W8A16", "W4A16", "W4A16_AWQ", "W4A8_AWQ", "FP8", "W8A8_SQ_PER_CHANNEL"]
 KvCacheQuantAlgo = Literal["FP8", "INT8"]
 
 _PRODUCER: Final = "scalellm-trt"
 _REBUILD: Final = "Build the checkpoint again."
+NATIVE_ALGOS: Final[frozenset[QuantAlgo]] = frozenset({"W8A16", "W4A16"})
+"""Formats whose weights are stored in 16 bits and quantized by the compiler."""
+GROUPED_ALGOS: Final[frozenset[QuantAlgo]] = frozenset({"W4A16_AWQ", "W4A8_AWQ"})
+"""Formats with a scale per `group_size` inputs."""
+_RENORMALIZE: Final = 1  # TensorRT-LLM, MoeConfig.ExpertScaleNormalizationMode: the chosen experts' weights sum to 1
 # Only the Qwen model class of TensorRT-LLM asks for it.
 _QWEN_TYPES: Final[dict[Architecture, str]] = {"Qwen2ForCausalLM": "qwen2", "Qwen3ForCausalLM": "qwen3"}
 
@@ -35,7 +40,7 @@ class CheckpointConfig:
         logits_dtype: element type of the engine's logits.
         quant_algo: TensorRT-LLM's name of the weight format; None is full precision.
         kv_cache_quant_algo: TensorRT-LLM's name of the KV cache format; None is `dtype`.
-        group_size: input columns that share one scale; None where a scale belongs to a whole output channel.
+        group_size: input columns that share one scale; None where a scale belongs to more.
         tp_size: tensor parallel ranks.
         pp_size: pipeline parallel ranks.
     """
@@ -74,7 +79,7 @@ def render(config: CheckpointConfig) -> dict[str, object]:
         "num_attention_heads": spec.num_heads,
         "num_key_value_heads": spec.num_kv_heads,
         "head_size": spec.head_dim,
-        "hidden_act": "silu",
+        "hidden_act": _hidden_act(spec),
         "norm_epsilon": spec.rms_norm_eps,
         "qk_layernorm": spec.qk_norm,
         "attn_bias": spec.attention_bias,
@@ -85,21 +90,39 @@ def render(config: CheckpointConfig) -> dict[str, object]:
         "rotary_scaling": None if spec.rope_scaling is None else _render_rope_scaling(spec.rope_scaling),
         "rotary_embedding_dim": spec.head_dim,
         "tie_word_embeddings": spec.tie_word_embeddings,
-        "use_parallel_embedding": False,
+        "use_parallel_embedding": config.tp_size > 1,
         "embedding_sharding_dim": 0,
         "disable_weight_only_quant_plugin": False,
-        "mapping": {
-            "world_size": config.tp_size * config.pp_size,
-            "tp_size": config.tp_size,
-            "pp_size": config.pp_size,
-        },
+        "mapping": _render_mapping(config),
         "quantization": _render_quantization(config),
     }
     if spec.architecture in _QWEN_TYPES:
         rendered["qwen_type"] = _QWEN_TYPES[spec.architecture]
     else:
         rendered["residual_mlp"] = False
+    if spec.num_experts:
+        rendered["moe"] = {
+            "num_experts": spec.num_experts,
+            "top_k": spec.num_experts_per_token,
+            "normalization_mode": _RENORMALIZE,
+        }
     return rendered
+
+
+def _hidden_act(spec: ModelSpec) -> str:
+    """A dense MLP of TensorRT-LLM is gated by its class, experts by the name of their activation."""
+    return "swiglu" if spec.num_experts else "silu"
+
+
+def _render_mapping(config: CheckpointConfig) -> dict[str, int]:
+    mapping = {
+        "world_size": config.tp_size * config.pp_size,
+        "tp_size": config.tp_size,
+        "pp_size": config.pp_size,
+    }
+    if config.spec.num_experts:  # each expert is cut, none is left out
+        mapping |= {"moe_tp_size": config.tp_size, "moe_ep_size": 1}
+    return mapping
 
 
 def _render_rope_scaling(scaling: RopeScaling) -> dict[str, object]:
@@ -112,22 +135,21 @@ def _render_rope_scaling(scaling: RopeScaling) -> dict[str, object]:
 def _render_quantization(config: CheckpointConfig) -> dict[str, object]:
     """Return TensorRT-LLM's `QuantConfig`, which refuses unknown keys.
 
-    `exclude_modules` stays null for the per-channel formats: a list would replace the built-in one, which keeps the
-    vocabulary embedding in 16 bits.
+    `exclude_modules` stays null for the native formats: a list would replace the built-in one, which keeps the
+    vocabulary embedding and the routers in floating point, and would be compared with tensors' names on loading. A
+    packed format needs the list as ModelOpt writes it: every router by name, then the head.
     """
     quantization: dict[str, object] = {
         "quant_algo": config.quant_algo,
         "kv_cache_quant_algo": config.kv_cache_quant_algo,
     }
-    if config.group_size is None:
+    if config.quant_algo is None or config.quant_algo in NATIVE_ALGOS:
         return {**quantization, "exclude_modules": None}
-    return {
-        **quantization,
-        "group_size": config.group_size,
-        "has_zero_point": False,
-        "pre_quant_scale": True,
-        "exclude_modules": ["lm_head"],
-    }
+    if config.group_size is not None:
+        quantization |= {"group_size": config.group_size, "has_zero_point": False, "pre_quant_scale": True}
+    routers = range(config.spec.num_layers if config.spec.num_experts else 0)
+    excluded = [*(f"transformer.layers.{layer}.mlp.router" for layer in routers), "lm_head"]
+    return {**quantization, "exclude_modules": excluded}
 
 
 def write(config: CheckpointConfig, directory: Path) -> None:
@@ -205,7 +227,7 @@ def _check_choices(raw: Mapping[str, Any], path: Path) -> None:
         ("architecture", raw.get("architecture"), get_args(Architecture)),
         ("dtype", raw.get("dtype"), get_args(CheckpointDtype)),
         ("logits_dtype", raw.get("logits_dtype", "float32"), get_args(CheckpointDtype)),
-        ("hidden_act", raw.get("hidden_act"), ("silu",)),
+        ("hidden_act", raw.get("hidden_act"), ("swiglu",) if raw.get("moe") else ("silu",)),
         ("position_embedding_type", raw.get("position_embedding_type"), ("rope_gpt_neox",)),
         ("rotary_scaling", rope_type, (None, *get_args(RopeScalingType))),
         ("quantization.quant_algo", quantization.get("quant_algo"), (None, *get_args(QuantAlgo))),
@@ -226,6 +248,7 @@ def _listed(values: tuple[object, ...]) -> str:
 
 def _parse(raw: Mapping[str, Any]) -> CheckpointConfig:
     producer, quantization, mapping = raw.get("producer") or {}, raw["quantization"], raw["mapping"]
+    moe = raw.get("moe") or {}
     architecture = cast("Architecture", raw["architecture"])
     quant_algo = quantization["quant_algo"]
     spec = ModelSpec(
@@ -246,6 +269,8 @@ def _parse(raw: Mapping[str, Any]) -> CheckpointConfig:
         qk_norm=architecture == "Qwen3ForCausalLM",
         bos_token_id=producer.get("bos_token_id"),
         eos_token_ids=tuple(producer.get("eos_token_ids", ())),
+        num_experts=int(moe.get("num_experts", 0)),
+        num_experts_per_token=int(moe.get("top_k", 0)),
     )
     return CheckpointConfig(
         spec=spec,
@@ -253,7 +278,7 @@ def _parse(raw: Mapping[str, Any]) -> CheckpointConfig:
         logits_dtype=raw.get("logits_dtype", "float32"),
         quant_algo=quant_algo,
         kv_cache_quant_algo=quantization["kv_cache_quant_algo"],
-        group_size=int(quantization["group_size"]) if quant_algo == "W4A16_AWQ" else None,
+        group_size=int(quantization["group_size"]) if quant_algo in GROUPED_ALGOS else None,
         tp_size=int(mapping["tp_size"]),
         pp_size=int(mapping["pp_size"]),
     )

@@ -1,46 +1,40 @@
-"""A Hugging Face model and token samples in, an int4_awq checkpoint out, calibrated by NVIDIA ModelOpt on the CPU.
+"""A Hugging Face model and token samples in, a calibrated checkpoint out; the calibration is NVIDIA ModelOpt's.
 
-Only the tensors that quantization made are ModelOpt's: the others are copied from the model, and config.json is ours
+Only the tensors that calibration made are ModelOpt's: the others are copied from the model, and config.json is ours
 (ModelOpt's differs with and without tensorrt_llm installed, and pads the vocabulary to a multiple of 64).
 """
 
 from __future__ import annotations
 
 import contextlib
-import copy
 import importlib.metadata
 import io
 import json
 import shutil
 import sys
 import warnings
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Final
 
-import numpy as np
-
-from scalellm_trt.checkpoint.config import CheckpointConfig, KvCacheQuantAlgo
-from scalellm_trt.checkpoint.layout import linear_shapes, quantized_linears, tensor_layouts
+from scalellm_trt.checkpoint.config import NATIVE_ALGOS, CheckpointConfig
+from scalellm_trt.checkpoint.layerwise import best_device, quantized_layers
+from scalellm_trt.checkpoint.layout import kv_scale_name, layer_prefix, linears, tensor_layouts
+from scalellm_trt.checkpoint.modelopt_rules import rules_for
 from scalellm_trt.checkpoint.source import SourceWeights
-from scalellm_trt.checkpoint.streaming import convert_weights
+from scalellm_trt.checkpoint.streaming import StoredTensor, convert_weights
 from scalellm_trt.checkpoint.tensor_file import TensorFile
-from scalellm_trt.errors import Problem, ScaleLLMError, StageError, ToolchainError, UnsupportedError
+from scalellm_trt.errors import ScaleLLMError, StageError, ToolchainError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from numpy.typing import NDArray
-
     from scalellm_trt.checkpoint.calibration import CalibrationSamples
-    from scalellm_trt.checkpoint.dtypes import CheckpointDtype
-    from scalellm_trt.model_spec import Architecture, ModelSpec
+    from scalellm_trt.model_spec import Architecture
 
     Progress = Callable[[str, float], None]
 
-MAX_AWQ_SAMPLES: Final = 32
-"""More do not change the result and cost hours: NVIDIA's quantize.py has the same cap."""
-
 CALIBRATION_RECORD: Final = "calibration.json"
+SCRATCH: Final = "modelopt"
 
 _PACKAGES: Final = ("torch", "transformers", "nvidia-modelopt")
 # From this version on `quant_cfg` is a list of rules; before, it was a dictionary.
@@ -48,69 +42,12 @@ _OLDEST_MODELOPT: Final = (0, 44)
 _DECODER_TYPES: Final[dict[Architecture, str]] = {
     "LlamaForCausalLM": "llama",
     "MistralForCausalLM": "llama",
+    "MixtralForCausalLM": "llama",
     "Qwen2ForCausalLM": "qwen",
     "Qwen3ForCausalLM": "qwen",
 }
-_QUANTIZED_PARTS: Final = ("weight", "weights_scaling_factor", "prequant_scaling_factor")
-# A linear runs once per batch while statistics are collected; the search runs it once more and with 11 scalings.
-_STATISTICS_COST, _SEARCH_COST = 1, 12
 _CALIBRATION_SHARE: Final = 0.9
-_SMALLEST_GROUP: Final = 16
-_BATCH_TOKENS: Final = 2048
 _NUM_TAIL_LINES: Final = 10
-
-
-def awq_config(
-    spec: ModelSpec,
-    dtype: CheckpointDtype,
-    group_size: int,
-    kv_cache_dtype: Literal["float16", "int8", "fp8"] = "float16",
-) -> CheckpointConfig:
-    """Return the config of the checkpoint that `quantize_awq` writes.
-
-    Args:
-        spec: the model.
-        dtype: element type of what is not quantized.
-        group_size: input columns that share one scale.
-        kv_cache_dtype: as in `streaming.streamed_config`.
-
-    Raises:
-        UnsupportedError: the group size does not divide every input dimension, an output dimension is odd, or the KV
-            cache is int8.
-    """
-    problems = _group_problems(spec, group_size)
-    if kv_cache_dtype == "int8":
-        message = "int8 needs calibrated scales, which are not collected yet"
-        hint = "Use auto (16-bit) or, on cards with compute capability 8.9 and higher, fp8."
-        problems.append(Problem(key="quantization.kv_cache_dtype", message=message, hint=hint))
-    if problems:
-        raise UnsupportedError(problems)
-    kv_algo: KvCacheQuantAlgo | None = "FP8" if kv_cache_dtype == "fp8" else None
-    return CheckpointConfig(
-        spec=spec, dtype=dtype, quant_algo="W4A16_AWQ", kv_cache_quant_algo=kv_algo, group_size=group_size
-    )
-
-
-def _group_problems(spec: ModelSpec, group_size: int) -> list[Problem]:
-    shapes = linear_shapes(spec).values()
-    in_sizes = sorted({in_size for _, in_size in shapes})
-    problems = [
-        Problem(
-            key="quantization.weights",
-            message=f"int4_awq packs two output rows into a byte, and a projection has {out_size} rows",
-            hint="Use int4_wo or int8_wo.",
-        )
-        for out_size in sorted({out_size for out_size, _ in shapes if out_size % 2})
-    ]
-    if any(in_size % group_size for in_size in in_sizes):
-        sizes = ", ".join(str(size) for size in in_sizes)
-        allowed = [
-            size for size in range(_SMALLEST_GROUP, in_sizes[0] + 1) if not any(in_size % size for in_size in in_sizes)
-        ]
-        hint = f"These do: {', '.join(str(size) for size in allowed)}. TensorRT-LLM's kernels know 64 and 128."
-        message = f"{group_size} does not divide the input dimensions {sizes}"
-        problems.append(Problem(key="quantization.group_size", message=message, hint=hint if allowed else None))
-    return problems
 
 
 def tool_versions() -> dict[str, str]:
@@ -124,31 +61,40 @@ def tool_versions() -> dict[str, str]:
         try:
             versions[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError as error:
-            message = f"int4_awq needs {name}, which is not installed"
+            message = f"calibration needs {name}, which is not installed"
             raise ToolchainError(message, hint="pip install 'scalellm-trt[quantize]'") from error
     found = versions["nvidia-modelopt"]
     if tuple(int(part) for part in found.split(".")[:2]) < _OLDEST_MODELOPT:
-        message = f"int4_awq needs nvidia-modelopt 0.44 or newer, found {found}"
+        message = f"calibration needs nvidia-modelopt 0.44 or newer, found {found}"
         raise ToolchainError(message, hint="pip install 'scalellm-trt[quantize]'")
     return versions
 
 
-def quantize_awq(
-    model_dir: Path, config: CheckpointConfig, samples: CalibrationSamples, out_dir: Path, progress: Progress
+def quantize(
+    model_dir: Path,
+    config: CheckpointConfig,
+    samples: CalibrationSamples,
+    out_dir: Path,
+    progress: Progress,
+    *,
+    device: str | None = None,
 ) -> None:
     """Calibrate, quantize and write the checkpoint into the existing directory `out_dir`.
 
+    Weights in a native format (see `config.NATIVE_ALGOS`) are not touched: only the scales of the KV cache are found.
     Beside the files of every checkpoint there is `CALIBRATION_RECORD`: which samples were used, and the versions of the
     libraries.
 
-    The model is held in host memory as float32 (4 bytes per parameter), plus the activations of one batch.
+    Memory: one decoder layer and the activations of a batch on the device, the same on the host; hidden states are on
+    disk (see `layerwise`).
 
     Args:
         model_dir: a Hugging Face directory with safetensors.
-        config: from `awq_config`, with the spec of this very model.
-        samples: from `calibration.draw_samples`; more than `MAX_AWQ_SAMPLES` cost time and give nothing.
+        config: from `formats.config_for`, with the spec of this very model.
+        samples: from `calibration.draw_samples`.
         out_dir: an empty directory on a disk with room for the checkpoint twice.
-        progress: called before every batch of each of the two passes, and while writing.
+        progress: called before every batch of each layer, and while writing.
+        device: `cuda` or `cpu`; None takes a GPU where there is one.
 
     Raises:
         ToolchainError: torch, transformers or ModelOpt is missing or too old.
@@ -157,101 +103,98 @@ def quantize_awq(
         StageError: ModelOpt failed, or the disk is full.
     """
     tool_versions()
-    SourceWeights(model_dir).check(config.spec)
-    scratch = out_dir / "modelopt-export"
-    with _quiet(progress) as report:
-        report("loading the model", 0.0)
-        _export(model_dir, config, samples, scratch, report)
-    calibrated = _quantized_tensors(TensorFile(scratch / "rank0.safetensors"), config)
+    weights = SourceWeights(model_dir)
+    weights.check(config.spec)
+    scratch = out_dir / SCRATCH
+    scratch.mkdir()
+    with quiet(progress) as report:
+        report("loading ModelOpt", 0.0)
+
+        def calibration_progress(activity: str, share: float) -> None:
+            report(activity, _CALIBRATION_SHARE * share)
+
+        calibrated = _calibrated_tensors(
+            weights, config, samples, scratch, calibration_progress, device or best_device()
+        )
 
     def write_progress(activity: str, share: float) -> None:
         progress(activity, _CALIBRATION_SHARE + (1 - _CALIBRATION_SHARE) * share)
 
     convert_weights(model_dir, config, out_dir, write_progress, calibrated)
-    record = {**samples.describe(), **tool_versions()}
-    (out_dir / CALIBRATION_RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    write_record(samples, out_dir)
     shutil.rmtree(scratch)
 
 
-def _export(
-    model_dir: Path, config: CheckpointConfig, samples: CalibrationSamples, scratch: Path, report: Progress
-) -> None:
-    """Load, calibrate and let ModelOpt write its checkpoint into `scratch`."""
-    import modelopt.torch.quantization as mtq
+def write_record(samples: CalibrationSamples, out_dir: Path) -> None:
+    """Write which samples and libraries made a checkpoint."""
+    record = {**samples.describe(), **tool_versions()}
+    (out_dir / CALIBRATION_RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+
+
+def _calibrated_tensors(
+    weights: SourceWeights,
+    config: CheckpointConfig,
+    samples: CalibrationSamples,
+    scratch: Path,
+    progress: Progress,
+    device: str,
+) -> dict[str, StoredTensor]:
+    """Let ModelOpt quantize and export layer by layer; return where each tensor of the whole model then lies."""
     import torch
     from modelopt.torch.export import export_tensorrt_llm_checkpoint
-    from transformers import AutoModelForCausalLM
 
-    model = AutoModelForCausalLM.from_pretrained(model_dir, dtype=torch.float32, local_files_only=True).eval()
-    batches = calibration_batches(samples)
-    passes = iter(
-        (("collecting statistics", 0, _STATISTICS_COST), ("searching scales", _STATISTICS_COST, _SEARCH_COST))
+    layers = quantized_layers(
+        weights,
+        config.spec,
+        rules_for(config.quant_algo, config.kv_cache_quant_algo, config.group_size),
+        samples,
+        scratch,
+        progress,
+        dtype=config.dtype,
+        device=device,
     )
-
-    def forward_loop(model: Any) -> None:  # noqa: ANN401
-        activity, before, cost = next(passes)
-        for index, ids in enumerate(batches):
-            share = (before + cost * index / len(batches)) / (_STATISTICS_COST + _SEARCH_COST)
-            report(f"{activity}: batch {index + 1} of {len(batches)}", _CALIBRATION_SHARE * share)
-            model.model(torch.from_numpy(ids), use_cache=False)  # the output head is not quantized
-
-    rules = _awq_rules(copy.deepcopy(mtq.INT4_AWQ_CFG), config.group_size)
-    with torch.no_grad():
-        mtq.quantize(model, rules, forward_loop)
-    report("exporting", _CALIBRATION_SHARE)
-    with torch.inference_mode():
-        export_tensorrt_llm_checkpoint(
-            model,
-            _DECODER_TYPES[config.spec.architecture],
-            getattr(torch, config.dtype),
-            export_dir=scratch,
-            inference_tensor_parallel=1,  # the default divides by the number of GPUs
-        )
+    calibrated = {}
+    for layer, model in layers:
+        export_dir = scratch / f"layer-{layer}"
+        with torch.inference_mode():
+            export_tensorrt_llm_checkpoint(
+                model,
+                _DECODER_TYPES[config.spec.architecture],
+                getattr(torch, config.dtype),
+                export_dir=export_dir,
+                inference_tensor_parallel=1,  # the default divides by the number of GPUs
+            )
+        calibrated.update(_layer_tensors(TensorFile(export_dir / "rank0.safetensors"), config, layer))
+    return calibrated
 
 
-def calibration_batches(samples: CalibrationSamples) -> list[NDArray[np.int64]]:
-    """Stack samples of equal length to batches of about `_BATCH_TOKENS` tokens, each (samples, length) int64.
-
-    The search quantizes every weight 11 times for each batch, however small: one sample at a time is several times as
-    slow. A mean over a batch of equal lengths is the mean of the means, so that scales stay the same.
-    """
-    by_length: dict[int, list[NDArray[np.int32]]] = {}
-    for ids in samples.token_ids:
-        by_length.setdefault(ids.size, []).append(ids)
-    batches = []
-    for length, group in by_length.items():
-        step = max(1, _BATCH_TOKENS // length)
-        batches += [np.stack(group[start : start + step]).astype(np.int64) for start in range(0, len(group), step)]
-    return batches
-
-
-def _awq_rules(rules: dict[str, Any], group_size: int | None) -> dict[str, Any]:
-    """Return ModelOpt's INT4 AWQ rules with another group size."""
-    for rule in rules["quant_cfg"]:
-        if rule["quantizer_name"] == "*weight_quantizer" and "cfg" in rule:
-            rule["cfg"]["block_sizes"][-1] = group_size
-    return rules
-
-
-def _quantized_tensors(exported: TensorFile, config: CheckpointConfig) -> TensorFile:
-    """Leave in ModelOpt's file the tensors that quantization made, and check that all are there.
+def _layer_tensors(exported: TensorFile, config: CheckpointConfig, layer: int) -> dict[str, StoredTensor]:
+    """Return the tensors that calibration made of ModelOpt's one-layer file, by their names in the whole model.
 
     Raises:
-        StageError: one is missing or has another shape.
+        StageError: one is missing or has another shape: a format that did not take effect must not pass for one that
+            did.
     """
     layouts = tensor_layouts(config)
-    names = [f"{prefix}.{part}" for prefix in quantized_linears(config.spec) for part in _QUANTIZED_PARTS]
+    names = []
+    if config.quant_algo is not None and config.quant_algo not in NATIVE_ALGOS:
+        prefixes = tuple(f"{layer_prefix(layer)}.{name}." for name in linears(config.spec))
+        names += [name for name in layouts if name.startswith(prefixes) and not name.endswith(".bias")]
+    if config.kv_cache_quant_algo is not None:
+        names.append(kv_scale_name(layer))
+    tensors = {}
     for name in names:
-        found = exported.entries[name].shape if name in exported.entries else None
+        local = name.replace(layer_prefix(layer), layer_prefix(0), 1)
+        found = exported.entries[local].shape if local in exported.entries else None
         if found != layouts[name].shape:
             message = f"ModelOpt exported {name} as {found}, {layouts[name].shape} was expected"
             raise StageError(message, hint=f"Found nvidia-modelopt {tool_versions()['nvidia-modelopt']}.")
-    exported.entries = {name: exported.entries[name] for name in names}
-    return exported
+        tensors[name] = StoredTensor(file=exported, name=local)
+    return tensors
 
 
 @contextlib.contextmanager
-def _quiet(progress: Progress) -> Iterator[Progress]:
+def quiet(progress: Progress) -> Iterator[Progress]:
     """Keep what the libraries print for the error message; yield a `progress` that still reaches the terminal.
 
     Raises:

@@ -54,7 +54,9 @@ class SourceWeights:
             UnsupportedError: an element type cannot be converted, or there are tensors that we would have to drop.
         """
         wanted = {
-            part: (rows, *source.shape[1:]) for source in source_tensors(spec).values() for part, rows in source.parts
+            part: (rows,) if len(source.shape) == 1 else (rows, source.shape[-1])
+            for source in source_tensors(spec).values()
+            for part, rows in source.parts
         }
         if missing := [name for name in wanted if name not in self.files]:
             message = f"{self.directory}: {len(missing)} tensors are missing: {_some(missing)}"

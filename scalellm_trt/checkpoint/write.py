@@ -6,12 +6,12 @@ what is there.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
+from scalellm_trt.checkpoint import formats
 from scalellm_trt.checkpoint.calibration import CalibrationSamples, draw_samples, read_tokenizer
-from scalellm_trt.checkpoint.modelopt import awq_config, quantize_awq
-from scalellm_trt.checkpoint.streaming import convert_weights, streamed_config
-from scalellm_trt.errors import Problem, UnsupportedError
+from scalellm_trt.checkpoint.eta import with_eta
+from scalellm_trt.checkpoint.streaming import convert_weights
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
     Progress = Callable[[str, float], None]
 
-STREAMED_FORMATS: Final = ("full_prec", "int8_wo", "int4_wo")
-
 
 def checkpoint_config(
     spec: ModelSpec, quantization: QuantizationPlan, *, dtype: CheckpointDtype, tp_size: int = 1, pp_size: int = 1
@@ -36,15 +34,15 @@ def checkpoint_config(
         UnsupportedError: the format, the KV cache format or the number of ranks cannot be made of this model, with
             every reason.
     """
-    weights = quantization.weights
-    kv_cache_dtype = "float16" if quantization.kv_cache_dtype not in ("int8", "fp8") else quantization.kv_cache_dtype
-    if weights in STREAMED_FORMATS:
-        return streamed_config(spec, weights, dtype, kv_cache_dtype, tp_size=tp_size, pp_size=pp_size)
-    if weights != "int4_awq" or quantization.group_size is None:
-        allowed = ", ".join((*STREAMED_FORMATS, "int4_awq"))
-        message = f"{weights!r} cannot be written yet"
-        raise UnsupportedError([Problem(key="quantization.weights", message=message, hint=f"Allowed: {allowed}.")])
-    return awq_config(spec, dtype, quantization.group_size, kv_cache_dtype)
+    return formats.config_for(
+        spec,
+        quantization.weights,
+        dtype,
+        quantization.kv_cache_dtype,
+        group_size=quantization.group_size,
+        tp_size=tp_size,
+        pp_size=pp_size,
+    )
 
 
 def write_checkpoint(
@@ -80,10 +78,14 @@ def write_checkpoint(
         StageError: calibration failed, or the disk is full.
     """
     config = checkpoint_config(spec, quantization, dtype=dtype, tp_size=tp_size, pp_size=pp_size)
-    if quantization.weights in STREAMED_FORMATS:
-        convert_weights(model_dir, config, out_dir, progress)
-    else:
-        quantize_awq(model_dir, config, calibration_samples(model_dir, quantization), out_dir, progress)
+    if not formats.needs_calibration(config):
+        convert_weights(model_dir, config, out_dir, with_eta(progress))
+        return
+    from scalellm_trt.checkpoint import modelopt
+
+    modelopt.tool_versions()
+    samples = calibration_samples(model_dir, quantization)
+    modelopt.quantize(model_dir, config, samples, out_dir, with_eta(progress))
 
 
 def calibration_samples(model_dir: Path, quantization: QuantizationPlan) -> CalibrationSamples:

@@ -26,11 +26,12 @@ from scalellm_trt.backends.openvino_compile import MODEL_FILE, compile_checkpoin
 from scalellm_trt.checkpoint import config as checkpoint_config
 from scalellm_trt.checkpoint.calibration import bundled_text, draw_samples, read_tokenizer
 from scalellm_trt.checkpoint.dtypes import from_float32
+from scalellm_trt.checkpoint.formats import config_for
 from scalellm_trt.checkpoint.layout import quantized_linears, tensor_layouts
-from scalellm_trt.checkpoint.modelopt import awq_config, quantize_awq
+from scalellm_trt.checkpoint.modelopt import quantize
 from scalellm_trt.checkpoint.packing import pack_rows
 from scalellm_trt.checkpoint.reader import CheckpointReader
-from scalellm_trt.checkpoint.streaming import StreamedFormat, convert_weights, streamed_config
+from scalellm_trt.checkpoint.streaming import convert_weights
 from scalellm_trt.checkpoint.tensor_file import TensorFile, TensorFileWriter
 from scalellm_trt.checkpoint.verify import verify
 
@@ -136,10 +137,10 @@ def compiled_score(checkpoint_dir: Path, token_ids: list[int], reference: NDArra
     return score
 
 
-def stream(model_dir: Path, spec: ModelSpec, weights: StreamedFormat, out_dir: Path) -> Path:
+def stream(model_dir: Path, spec: ModelSpec, weights: str, out_dir: Path) -> Path:
     """Write a checkpoint that needs no calibration."""
     out_dir.mkdir()
-    convert_weights(model_dir, streamed_config(spec, weights, "float16"), out_dir, ignore_progress)
+    convert_weights(model_dir, config_for(spec, weights, "float16"), out_dir, ignore_progress)
     return out_dir
 
 
@@ -157,7 +158,8 @@ def calibrate(model_dir: Path, spec: ModelSpec, options: argparse.Namespace, out
 
     encode = read_tokenizer(model_dir)
     samples = draw_samples("bundled", encode, num_samples=options.samples, max_seq_len=256, seed=1234)
-    quantize_awq(model_dir, awq_config(spec, "float16", options.group_size), samples, out_dir, progress)
+    config = config_for(spec, "int4_awq", "float16", group_size=options.group_size)
+    quantize(model_dir, config, samples, out_dir, progress)
     return out_dir, kept
 
 

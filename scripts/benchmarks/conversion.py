@@ -29,9 +29,10 @@ import numpy as np
 
 from scalellm_trt import model_spec
 from scalellm_trt.checkpoint.dtypes import RAW_DTYPES
-from scalellm_trt.checkpoint.layout import layer_prefix, linear_shapes, source_tensors
+from scalellm_trt.checkpoint.formats import config_for
+from scalellm_trt.checkpoint.layout import layer_prefix, linears, source_tensors
 from scalellm_trt.checkpoint.reader import CheckpointReader
-from scalellm_trt.checkpoint.streaming import convert_weights, streamed_config
+from scalellm_trt.checkpoint.streaming import convert_weights
 from scalellm_trt.checkpoint.tensor_file import TensorFileWriter, TensorLayout
 from scalellm_trt.checkpoint.weight_only import native_quantize
 
@@ -168,7 +169,7 @@ def settle(shards: list[Path], *, cold: bool) -> None:
 
 def convert(model: Path, out: Path) -> None:
     """Run in the child: convert, and print the seconds that it took, imports left out."""
-    config = streamed_config(model_spec.read(model), "int8_wo", "float16", "fp8")
+    config = config_for(model_spec.read(model), "int8_wo", "float16", "fp8")
     start = time.perf_counter()
     convert_weights(model, config, out, lambda *_: None)
     print(time.perf_counter() - start)
@@ -215,7 +216,7 @@ def timed_quantization(checkpoint: Path) -> tuple[float, float, int]:
     num_weights, seconds = 0, {8: 0.0, 4: 0.0}
     bits_list: tuple[WeightBits, WeightBits] = (8, 4)
     for layer in range(reader.config.spec.num_layers):
-        for name in linear_shapes(reader.config.spec):
+        for name in linears(reader.config.spec):
             weight = np.array(reader.tensor(f"{layer_prefix(layer)}.{name}.weight"), RAW_DTYPES["F16"])
             num_weights += weight.size
             for bits in bits_list:

@@ -46,7 +46,7 @@ def tiny_weights(spec: ModelSpec, seed: int = 0) -> dict[str, np.ndarray[Any, np
     """Return random weights under Hugging Face names, float32."""
     rng = np.random.default_rng(seed)
     return {
-        part: (rng.standard_normal((rows, *source.shape[1:])) * 0.1).astype(np.float32)
+        part: (rng.standard_normal((rows, *source.shape[1:][-1:])) * 0.1).astype(np.float32)
         for source in source_tensors(spec).values()
         for part, rows in source.parts
     }

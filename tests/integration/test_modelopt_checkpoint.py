@@ -11,49 +11,21 @@ import pytest
 
 from scalellm_trt import model_spec
 from scalellm_trt.checkpoint import verify
-from scalellm_trt.checkpoint.calibration import CalibrationSamples
 from scalellm_trt.checkpoint.dtypes import CheckpointDtype, to_float32
-from scalellm_trt.checkpoint.layout import linear_shapes, source_tensors
-from scalellm_trt.checkpoint.modelopt import awq_config, calibration_batches, quantize_awq
+from scalellm_trt.checkpoint.formats import config_for
+from scalellm_trt.checkpoint.layerwise import calibration_batches
+from scalellm_trt.checkpoint.layout import linears, source_tensors
+from scalellm_trt.checkpoint.modelopt import quantize
 from scalellm_trt.checkpoint.reader import CheckpointReader, Int4Linear
-from scalellm_trt.checkpoint.streaming import convert_weights, streamed_config
+from scalellm_trt.checkpoint.streaming import convert_weights
 from scalellm_trt.checkpoint.tensor_file import TensorFile
+from tests.fakes.torch_models import VOCAB_SIZE, random_model, samples
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 # The libraries warn about each other while they are imported.
 pytestmark = [pytest.mark.integration, pytest.mark.filterwarnings("ignore")]
-
-# A vocabulary that 64 does not divide: ModelOpt pads it when it exports AWQ.
-VOCAB_SIZE = 100
-SIZES = {
-    "vocab_size": VOCAB_SIZE,
-    "hidden_size": 128,
-    "intermediate_size": 256,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "head_dim": 32,
-    "max_position_embeddings": 64,
-    "rope_theta": 50000.0,
-}
-
-
-def random_model(family: str, directory: Path, **changes: object) -> Any:
-    """Save a random float16 model of transformers and return it."""
-    torch = pytest.importorskip("torch")
-    transformers = pytest.importorskip("transformers")
-    pytest.importorskip("modelopt")
-    torch.manual_seed(0)
-    config = getattr(transformers, f"{family}Config")(**{**SIZES, "sliding_window": None, **changes})
-    model = getattr(transformers, f"{family}ForCausalLM")(config).half().eval()
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if "norm" in name or "bias" in name:  # freshly made they are all ones and zeros
-                parameter.copy_(torch.rand_like(parameter) + 0.5)
-    model.save_pretrained(directory, max_shard_size="100KB")
-    return model
 
 
 def modelopt_export(model: Any, family: str, directory: Path, dtype: str = "float16") -> TensorFile:
@@ -66,12 +38,6 @@ def modelopt_export(model: Any, family: str, directory: Path, dtype: str = "floa
             model, decoder_type, getattr(torch, dtype), export_dir=directory, inference_tensor_parallel=1
         )
     return TensorFile(directory / "rank0.safetensors")
-
-
-def samples() -> CalibrationSamples:
-    rng = np.random.default_rng(0)
-    ids = tuple(rng.integers(0, VOCAB_SIZE, 32).astype(np.int32) for _ in range(3))
-    return CalibrationSamples(source="random", token_ids=ids, max_seq_len=32, seed=0)
 
 
 @pytest.mark.parametrize(
@@ -90,7 +56,7 @@ def test_full_precision_equals_modelopts_export_bit_for_bit(
     model = random_model(family, tmp_path / "model", tie_word_embeddings=tied)
     spec = model_spec.read(tmp_path / "model")
     (tmp_path / "ours").mkdir()
-    convert_weights(tmp_path / "model", streamed_config(spec, "full_prec", dtype), tmp_path / "ours", lambda *_: None)
+    convert_weights(tmp_path / "model", config_for(spec, "full_prec", dtype), tmp_path / "ours", lambda *_: None)
     ours = TensorFile(tmp_path / "ours" / "rank0.safetensors")
     theirs = modelopt_export(model.float(), family, tmp_path / "theirs", dtype)
     assert set(ours.entries) == set(theirs.entries)
@@ -107,15 +73,15 @@ def test_awq_takes_modelopts_quantized_tensors_and_the_models_own_others(tmp_pat
     spec = model_spec.read(tmp_path / "model")
     (tmp_path / "ours").mkdir()
     shares: list[float] = []
-    config = awq_config(spec, "float16", 32, "fp8")
-    quantize_awq(tmp_path / "model", config, samples(), tmp_path / "ours", lambda _, share: shares.append(share))
+    config = config_for(spec, "int4_awq", "float16", "fp8", group_size=32)
+    quantize(tmp_path / "model", config, samples(), tmp_path / "ours", lambda _, share: shares.append(share))
     assert verify.verify(tmp_path / "ours", spec) == []
     record = json.loads((tmp_path / "ours" / "calibration.json").read_text())
     assert (record["digest"], record["num_samples"]) == (samples().digest, 3)
     assert "nvidia-modelopt" in record
     assert shares == sorted(shares)
     assert any(0 < share < 0.9 for share in shares)
-    assert not (tmp_path / "ours" / "modelopt-export").exists()
+    assert not (tmp_path / "ours" / "modelopt").exists()
 
     import modelopt.torch.quantization as mtq
     import torch
@@ -158,7 +124,7 @@ def test_modelopts_own_awq_directory_is_read_verified_and_dequantized(tmp_path: 
         reader.config.spec, bos_token_id=spec.bos_token_id, eos_token_ids=spec.eos_token_ids
     )
     assert their_spec == spec
-    for name in linear_shapes(spec):
+    for name in linears(spec):
         linear = reader.linear(f"transformer.layers.0.{name}")
         assert isinstance(linear, Int4Linear)
         parts = source_tensors(spec)[f"transformer.layers.0.{name}.weight"].parts

@@ -9,7 +9,8 @@ import pytest
 
 from scalellm_trt import model_spec
 from scalellm_trt.backends.openvino_compile import MODEL_FILE, compile_checkpoint
-from scalellm_trt.checkpoint.streaming import convert_weights, streamed_config
+from scalellm_trt.checkpoint.formats import config_for
+from scalellm_trt.checkpoint.streaming import convert_weights
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -68,7 +69,7 @@ def test_logits_equal_those_of_transformers(tmp_path: Path, family: str) -> None
     for name in ("checkpoint", "engine"):
         (tmp_path / name).mkdir()
     spec = model_spec.read(tmp_path / "model")
-    config = streamed_config(spec, "full_prec", "float32")
+    config = config_for(spec, "full_prec", "float32")
     convert_weights(tmp_path / "model", config, tmp_path / "checkpoint", lambda _activity, _share: None)
     compile_checkpoint(tmp_path / "checkpoint", tmp_path / "engine", lambda _activity, _share: None)
 

@@ -91,7 +91,7 @@ def test_a_missing_field_is_named(key: str) -> None:
         ({"hidden_act": "gelu"}, "hidden_act: 'gelu'"),
         ({"position_embedding_type": "alibi"}, "position_embedding_type: 'alibi'"),
         ({"rotary_scaling": {"type": "yarn"}}, "rotary_scaling: 'yarn'"),
-        ({"quantization": {"quant_algo": "FP8", "kv_cache_quant_algo": None}}, "quantization.quant_algo: 'FP8'"),
+        ({"quantization": {"quant_algo": "NVFP4", "kv_cache_quant_algo": None}}, "quantization.quant_algo: 'NVFP4'"),
         ({"quantization": {"quant_algo": None, "kv_cache_quant_algo": "NVFP4"}}, "kv_cache_quant_algo: 'NVFP4'"),
     ],
 )

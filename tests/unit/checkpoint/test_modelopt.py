@@ -13,13 +13,15 @@ import pytest
 
 from scalellm_trt.checkpoint.calibration import CalibrationSamples
 from scalellm_trt.checkpoint.config import render
-from scalellm_trt.checkpoint.modelopt import _quiet, awq_config, calibration_batches, tool_versions
+from scalellm_trt.checkpoint.formats import config_for
+from scalellm_trt.checkpoint.layerwise import calibration_batches
+from scalellm_trt.checkpoint.modelopt import quiet, tool_versions
 from scalellm_trt.errors import StageError, ToolchainError, UnsupportedError
 from tests.fakes.tiny_models import tiny_spec
 
 
 def test_an_awq_config_says_its_group_and_kv_cache() -> None:
-    config = awq_config(tiny_spec(), "float16", 32, "fp8")
+    config = config_for(tiny_spec(), "int4_awq", "float16", "fp8", group_size=32)
     assert render(config)["quantization"] == {
         "quant_algo": "W4A16_AWQ",
         "kv_cache_quant_algo": "FP8",
@@ -33,21 +35,16 @@ def test_an_awq_config_says_its_group_and_kv_cache() -> None:
 def test_a_group_that_does_not_divide_is_refused_with_those_that_do() -> None:
     spec = tiny_spec(hidden_size=576, num_attention_heads=9, num_key_value_heads=3, head_dim=64, intermediate_size=1536)
     with pytest.raises(UnsupportedError) as caught:
-        awq_config(spec, "float16", 128)
+        config_for(spec, "int4_awq", "float16", group_size=128)
     text = str(caught.value)
     assert "quantization.group_size: 128 does not divide the input dimensions 576, 1536" in text
     assert "These do: 16, 24, 32, 48, 64, 96, 192." in text
-    assert awq_config(spec, "float16", 64).group_size == 64
+    assert config_for(spec, "int4_awq", "float16", group_size=64).group_size == 64
 
 
 def test_an_odd_number_of_rows_cannot_be_packed() -> None:
     with pytest.raises(UnsupportedError, match="packs two output rows"):
-        awq_config(tiny_spec(intermediate_size=97), "float16", 1)
-
-
-def test_int8_kv_cache_is_refused() -> None:
-    with pytest.raises(UnsupportedError, match=r"quantization\.kv_cache_dtype: int8"):
-        awq_config(tiny_spec(), "float16", 16, "int8")
+        config_for(tiny_spec(intermediate_size=97), "int4_awq", "float16", group_size=1)
 
 
 @pytest.mark.parametrize("missing", ["torch", "transformers", "nvidia-modelopt"])
@@ -74,7 +71,7 @@ def test_a_failure_of_a_library_becomes_ours_with_what_it_printed() -> None:
     terminal = io.StringIO()
 
     def work() -> None:
-        with _quiet(lambda activity, _: print(activity)) as report:
+        with quiet(lambda activity, _: print(activity)) as report:
             report("working", 0.5)
             print("last words")
             warnings.warn("noise", stacklevel=1)
@@ -89,7 +86,7 @@ def test_a_failure_of_a_library_becomes_ours_with_what_it_printed() -> None:
 
 def test_our_own_errors_and_interrupts_pass() -> None:
     for error in (UnsupportedError([]), KeyboardInterrupt()):
-        with pytest.raises(type(error)), _quiet(lambda *_: None):
+        with pytest.raises(type(error)), quiet(lambda *_: None):
             raise error
 
 

@@ -14,8 +14,9 @@ from safetensors import safe_open
 
 from scalellm_trt.checkpoint import verify
 from scalellm_trt.checkpoint.dtypes import CheckpointDtype, from_float32, to_float32
+from scalellm_trt.checkpoint.formats import config_for
 from scalellm_trt.checkpoint.reader import CheckpointReader
-from scalellm_trt.checkpoint.streaming import StreamedFormat, convert_weights, streamed_config
+from scalellm_trt.checkpoint.streaming import convert_weights
 from scalellm_trt.errors import ArtefactError, StageError, UnsupportedError
 from tests.fakes.tiny_models import tiny_spec, tiny_weights, write_model, write_tensors
 
@@ -29,19 +30,19 @@ def convert(
     model_dir: Path,
     out_dir: Path,
     spec: ModelSpec,
-    weights: StreamedFormat = "full_prec",
+    weights: str = "full_prec",
     dtype: CheckpointDtype = "float16",
     shares: list[float] | None = None,
 ) -> CheckpointReader:
     out_dir.mkdir(exist_ok=True)
     shares = [] if shares is None else shares
-    convert_weights(model_dir, streamed_config(spec, weights, dtype), out_dir, lambda _, share: shares.append(share))
+    convert_weights(model_dir, config_for(spec, weights, dtype), out_dir, lambda _, share: shares.append(share))
     return CheckpointReader(out_dir)
 
 
 @pytest.mark.parametrize("num_shards", [1, 3])
 @pytest.mark.parametrize("weights", ["full_prec", "int8_wo", "int4_wo"])
-def test_weights_arrive_bit_for_bit(tmp_path: Path, num_shards: int, weights: StreamedFormat) -> None:
+def test_weights_arrive_bit_for_bit(tmp_path: Path, num_shards: int, weights: str) -> None:
     spec = write_model(tmp_path / "model", num_shards=num_shards)
     reader = convert(tmp_path / "model", tmp_path / "out", spec, weights)
     source = {name: values.astype(np.float16) for name, values in tiny_weights(spec).items()}
@@ -109,7 +110,7 @@ def test_every_pair_of_dtypes_rounds_once(tmp_path: Path, source: CheckpointDtyp
 def test_fp8_kv_cache_gets_scale_one_in_every_layer(tmp_path: Path) -> None:
     spec = write_model(tmp_path / "model")
     (tmp_path / "out").mkdir()
-    config = streamed_config(spec, "int8_wo", "float16", "fp8")
+    config = config_for(spec, "int8_wo", "float16", "fp8")
     convert_weights(tmp_path / "model", config, tmp_path / "out", lambda *_: None)
     reader = CheckpointReader(tmp_path / "out")
     assert reader.config.kv_cache_quant_algo == "FP8"
@@ -134,18 +135,6 @@ def test_progress_rises_to_one(tmp_path: Path) -> None:
     convert(tmp_path / "model", tmp_path / "out", spec, shares=shares)
     assert shares == sorted(shares)
     assert (shares[0], shares[-1]) == (0.0, 1.0)
-
-
-def test_int8_kv_cache_is_refused_because_nothing_calibrates_it() -> None:
-    with pytest.raises(UnsupportedError, match=r"quantization\.kv_cache_dtype: int8 needs calibrated scales"):
-        streamed_config(tiny_spec(), "int8_wo", "float16", "int8")
-
-
-def test_several_ranks_are_refused(tmp_path: Path) -> None:
-    spec = write_model(tmp_path / "model")
-    config = streamed_config(spec, "full_prec", "float16", tp_size=2)
-    with pytest.raises(UnsupportedError, match=r"parallel\.tp_size: 2 ranks"):
-        convert_weights(tmp_path / "model", config, tmp_path, lambda *_: None)
 
 
 def rewrite(model_dir: Path, name: str, dtype: str, values: np.ndarray) -> None:  # type: ignore[type-arg]

@@ -10,10 +10,11 @@ import pytest
 
 from scalellm_trt.checkpoint import config as checkpoint_config
 from scalellm_trt.checkpoint.config import CheckpointConfig
+from scalellm_trt.checkpoint.formats import config_for
 from scalellm_trt.checkpoint.layout import quantized_linears, tensor_layouts
 from scalellm_trt.checkpoint.packing import pack_rows
 from scalellm_trt.checkpoint.reader import CheckpointReader, FullLinear, Int4Linear, Int8Linear
-from scalellm_trt.checkpoint.streaming import convert_weights, streamed_config
+from scalellm_trt.checkpoint.streaming import convert_weights
 from scalellm_trt.checkpoint.verify import require_sound, verify
 from scalellm_trt.errors import ArtefactError, UnsupportedError
 from tests.fakes.tiny_models import tiny_spec, tiny_weights, write_model, write_tensors
@@ -110,7 +111,7 @@ def test_another_model_is_seen_by_its_fields(tmp_path: Path) -> None:
 def test_integer_weights_in_a_native_checkpoint_are_explained(tmp_path: Path) -> None:
     write_model(tmp_path / "model")
     (tmp_path / "out").mkdir()
-    config = streamed_config(SPEC, "int8_wo", "float16")
+    config = config_for(SPEC, "int8_wo", "float16")
     convert_weights(tmp_path / "model", config, tmp_path / "out", lambda *_: None)
     reader = CheckpointReader(tmp_path / "out")
     tensors = {name: (reader.file.entries[name].dtype, reader.tensor(name).copy()) for name in reader.names()}
@@ -146,7 +147,7 @@ def test_native_linears_are_quantized_on_reading(tmp_path: Path, dtype: Any) -> 
     for index, (weights, bound) in enumerate(bounds.items()):
         out = tmp_path / str(index)
         out.mkdir()
-        convert_weights(tmp_path / "model", streamed_config(SPEC, weights, dtype), out, lambda *_: None)  # type: ignore[arg-type]
+        convert_weights(tmp_path / "model", config_for(SPEC, weights, dtype), out, lambda *_: None)
         reader = CheckpointReader(out)
         amax = np.abs(weight).max(axis=1, keepdims=True)
         assert np.all(np.abs(reader.dequantize("transformer.layers.1.mlp.fc") - weight) <= bound * amax)
@@ -160,7 +161,7 @@ def test_bfloat16_comes_as_float32_and_float16_as_a_view_of_the_file(tmp_path: P
         write_model(tmp_path / dtype, dtype=dtype)  # type: ignore[arg-type]
         out = tmp_path / f"out-{dtype}"
         out.mkdir()
-        convert_weights(tmp_path / dtype, streamed_config(SPEC, "full_prec", dtype), out, lambda *_: None)  # type: ignore[arg-type]
+        convert_weights(tmp_path / dtype, config_for(SPEC, "full_prec", dtype), out, lambda *_: None)  # type: ignore[arg-type]
         tensor = CheckpointReader(out).tensor("lm_head.weight")
         assert tensor.dtype == expected
         assert isinstance(tensor, np.memmap) == (dtype == "float16")
