@@ -72,7 +72,7 @@ class StageCache:
         Raises:
             StageError: the disk is full, or cannot be written.
         """
-        directory = self._directory(stage, inputs)
+        directory = self.directory(stage, inputs)
         try:
             with self._lock(f"{stage}-{directory.name}"):
                 reasons = self._reasons_to_run(recipe_name, stage, directory, inputs, force=force)
@@ -89,7 +89,7 @@ class StageCache:
         self, recipe_name: str, stage: StageName, inputs: Mapping[str, Scalar], *, force: bool = False
     ) -> tuple[list[str], Manifest | None]:
         """Say why `find_or_make` would run the stage, and what it would find if it would not; nothing is changed."""
-        directory = self._directory(stage, inputs)
+        directory = self.directory(stage, inputs)
         reasons = self._reasons_to_run(recipe_name, stage, directory, inputs, force=force)
         return reasons, None if reasons else manifest.read(directory)
 
@@ -125,7 +125,8 @@ class StageCache:
             removed.append(path)
         return removed
 
-    def _directory(self, stage: StageName, inputs: Mapping[str, Scalar]) -> Path:
+    def directory(self, stage: StageName, inputs: Mapping[str, Scalar]) -> Path:
+        """Return where the artefact made from `inputs` is or would be; while it is made, `.partial` is added."""
         return self.root / stage / digest.of_value(dict(inputs))[:KEY_LENGTH]
 
     def _reasons_to_run(

@@ -8,13 +8,14 @@ from scalellm_trt.errors import Problem, UnsupportedError
 
 if TYPE_CHECKING:
     from scalellm_trt.backends.base import Backend
+    from scalellm_trt.backends.site import Site
     from scalellm_trt.recipe import BackendName
 
 __all__ = ["backend_for"]
 
 
-def backend_for(name: BackendName) -> Backend:
-    """Return the backend of this name.
+def backend_for(name: BackendName, site: Site) -> Backend:
+    """Return the backend of this name, which does its work at `site`.
 
     Raises:
         UnsupportedError: this version does not have it.
@@ -23,5 +24,9 @@ def backend_for(name: BackendName) -> Backend:
         from scalellm_trt.backends.openvino import OpenVinoBackend
 
         return OpenVinoBackend()
+    if name == "tensorrt_llm":
+        from scalellm_trt.backends.tensorrt_llm import TensorRtLlmBackend
+
+        return TensorRtLlmBackend(site)
     message = f"backend {name!r} is not in this version"
-    raise UnsupportedError([Problem(key="backend", message=message, hint="There is: openvino.")])
+    raise UnsupportedError([Problem(key="backend", message=message, hint="There is: openvino, tensorrt_llm.")])

@@ -1,7 +1,8 @@
-"""What every backend does at build time: four methods, no branch on a backend's name anywhere else."""
+"""What every backend does at build time; no branch on a backend's name anywhere else."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -15,6 +16,21 @@ if TYPE_CHECKING:
 
     Progress = Callable[[str, float], None]
     """Called with a short activity and the share done, 0..1, as often as is convenient."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Needs:
+    """What a stage must find, known from the recipe alone: asked for before a model of 26 GB is fetched.
+
+    Attributes:
+        toolchain, hardware: names of rows.
+        is_calibrated: whether weights or KV-cache scales are measured on text.
+    """
+
+    toolchain: str
+    hardware: str
+    weights: str
+    is_calibrated: bool
 
 
 class Backend(Protocol):
@@ -37,6 +53,25 @@ class Backend(Protocol):
         """
         ...
 
+    def missing(self, needs: Needs, stage: StageName, progress: Progress) -> list[str]:
+        """Say what keeps `stage` from running, one line each; nothing where it can.
+
+        Raises:
+            ToolchainError: it cannot be found out.
+        """
+        ...
+
+    def commands(self, plan: Plan, stage: StageName, source: Path, out_dir: Path) -> list[list[str]]:
+        """Return the argv of every program that `stage` would start; none for a stage that runs in this process.
+
+        Args:
+            plan: what would be built.
+            stage: which stage.
+            source: the artefact before it.
+            out_dir: where it would write.
+        """
+        ...
+
     def quantize(self, plan: Plan, out_dir: Path, progress: Progress) -> None:
         """Write the checkpoint of `plan` into `out_dir`.
 
@@ -51,6 +86,13 @@ class Backend(Protocol):
 
         Returns:
             What the engine needs where it is loaded; None where it loads on any machine.
+        """
+        ...
+
+    def planned_models(self, plan: Plan, engine_dir: Path | None) -> list[TritonModel]:
+        """Return what `triton_models` will, before there is an engine; nothing of it is read.
+
+        `engine_dir` is the engine that the recipe has now; None before its first build.
         """
         ...
 

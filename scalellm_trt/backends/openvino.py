@@ -11,11 +11,10 @@ weights again (312 MB).
 from __future__ import annotations
 
 import dataclasses
-from importlib import metadata
 from typing import TYPE_CHECKING, Final
 
-from scalellm_trt.artefacts import digest
-from scalellm_trt.artefacts.types import EngineKind, TritonModel
+from scalellm_trt.artefacts.types import Engine, EngineKind, TritonModel
+from scalellm_trt.backends import calibration_tools
 from scalellm_trt.backends.runtime_files import files_behind
 from scalellm_trt.backends.text_model import ENTRY_MODULE, TEXT_INPUTS, TEXT_OUTPUTS, eos_token_ids
 from scalellm_trt.errors import Problem
@@ -25,8 +24,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from scalellm_trt.artefacts.manifest import Scalar, StageName
-    from scalellm_trt.artefacts.types import Checkpoint, Engine
-    from scalellm_trt.backends.base import Progress
+    from scalellm_trt.artefacts.types import Checkpoint
+    from scalellm_trt.backends.base import Needs, Progress
     from scalellm_trt.plan import Plan
 
 STREAMED_FORMATS: Final = ("full_prec", "int8_wo", "int4_wo")
@@ -35,8 +34,6 @@ KV_CACHE_PRECISIONS: Final[dict[str, KvCachePrecision]] = {"float16": "f16", "in
 
 ENGINE_MODULE: Final = "engine_openvino"  # the entry module imports it by the name in the settings
 ENGINE_DIRECTORY: Final = "engine"
-
-_CALIBRATION_TOOLS: Final = ("nvidia-modelopt", "torch", "transformers")
 
 
 class OpenVinoBackend:
@@ -67,16 +64,16 @@ class OpenVinoBackend:
     def stage_inputs(self, plan: Plan, stage: StageName) -> dict[str, Scalar]:
         """See `base.Backend.stage_inputs`; a library that is not there counts as a version of its own."""
         if stage == "compile":
-            return {"tool.openvino": _version("openvino")}
-        if stage != "quantize" or plan.quantization.weights in STREAMED_FORMATS:
-            return {}
-        versions: dict[str, Scalar] = {f"tool.{name}": _version(name) for name in _CALIBRATION_TOOLS}
-        if plan.quantization.calibration is not None:
-            from scalellm_trt.checkpoint.calibration import load_texts
+            return {"tool.openvino": calibration_tools.version("openvino")}
+        return calibration_tools.stage_inputs(plan) if stage == "quantize" else {}
 
-            texts = load_texts(plan.quantization.calibration.source)
-            versions["quantization.calibration.texts"] = digest.of_value(texts)
-        return versions
+    def missing(self, needs: Needs, stage: StageName, progress: Progress) -> list[str]:
+        """See `base.Backend.missing`; openvino itself is asked for where it is used, within a second."""
+        return calibration_tools.missing(needs.weights) if stage == "quantize" and needs.is_calibrated else []
+
+    def commands(self, plan: Plan, stage: StageName, source: Path, out_dir: Path) -> list[list[str]]:
+        """See `base.Backend.commands`: every stage runs in this process."""
+        return []
 
     def quantize(self, plan: Plan, out_dir: Path, progress: Progress) -> None:
         """See `base.Backend.quantize`."""
@@ -94,6 +91,11 @@ class OpenVinoBackend:
         progress("verify the checkpoint", 0.0)
         require_sound(checkpoint.directory, plan.spec)
         compile_checkpoint(checkpoint.directory, out_dir, lambda what, share: progress(what, 0.2 + 0.8 * share))
+
+    def planned_models(self, plan: Plan, engine_dir: Path | None) -> list[TritonModel]:
+        """See `base.Backend.planned_models`; the model has the files that the engine gets."""
+        directory = plan.model.directory if engine_dir is None else engine_dir
+        return self.triton_models(plan, Engine(directory=directory, digest="", kind=self.engine_kind))
 
     def triton_models(self, plan: Plan, engine: Engine) -> list[TritonModel]:
         """See `base.Backend.triton_models`: one python model that hosts the engine and takes text or tokens."""
@@ -142,10 +144,3 @@ def service_settings(plan: Plan, engine_dir: Path) -> ServiceSettings:
 def _refusal(key: str, found: str, allowed: str) -> Problem:
     message = f"{found} cannot be done by the openvino backend, which runs on CPUs"
     return Problem(key=key, message=message, hint=f"Allowed: {allowed}.")
-
-
-def _version(distribution: str) -> str:
-    try:
-        return metadata.version(distribution)
-    except metadata.PackageNotFoundError:
-        return "not installed"

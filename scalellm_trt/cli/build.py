@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,7 +17,8 @@ from scalellm_trt.cli.timeline import outcome, timeline
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from scalellm_trt.pipeline import BuildReport, Step
+    from scalellm_trt.backends.container import EngineName
+    from scalellm_trt.pipeline import BuildReport, Step, StepPreview
 
 RecipeArgument = Annotated[Path, typer.Argument(help="Recipe file.", show_default=False)]
 BuildsOption = Annotated[Path, typer.Option("--builds", help="Where artefacts, cache and logs are kept.")]
@@ -36,6 +38,9 @@ def build(
         list[str] | None, typer.Option(help="Run this stage even when nothing changed; may be repeated.")
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would run and why; change nothing.")] = False,
+    container: Annotated[
+        bool, typer.Option("--container", help="Compile inside the toolchain's image, with docker or podman.")
+    ] = False,
     builds: BuildsOption = Path("builds"),
     repository: RepositoryOption = Path("triton_repo"),
     as_json: JsonOption = False,
@@ -46,14 +51,16 @@ def build(
     """
     from scalellm_trt import pipeline
 
-    workspace = pipeline.Workspace(builds_dir=builds, repository_dir=repository)
+    workspace = pipeline.Workspace(
+        builds_dir=builds, repository_dir=repository, container=_container_engine() if container else None
+    )
     last, forced = (
         pipeline.parse_step(until, "--until"),
         frozenset(pipeline.parse_step(name, "--force") for name in force or ()),
     )
     console = tables.console(stderr=as_json)
     if dry_run:
-        _show_preview(pipeline.preview(recipe, workspace=workspace, until=last, force=forced), as_json)
+        _show_dry_run(pipeline.dry_run(recipe, workspace=workspace, until=last, force=forced), repository, as_json)
         return
     with timeline(console) as reporter:
         report = pipeline.build(recipe, workspace=workspace, reporter=reporter, until=last, force=forced)
@@ -79,9 +86,30 @@ def _show_summary(console: Console, report: BuildReport, last: Step, repository:
         )
 
 
-def _show_preview(steps: list[tuple[Step, list[str]]], as_json: bool) -> None:
+def _container_engine() -> EngineName:
+    from scalellm_trt.backends.container import ENGINES, find_engine
+    from scalellm_trt.errors import ToolchainError
+
+    found = find_engine()
+    if found is None:
+        message = f"--container: neither {' nor '.join(ENGINES)} is on the PATH"
+        raise ToolchainError(message, hint="Install one, with NVIDIA's container toolkit: scalellm-trt doctor")
+    return found
+
+
+def _show_dry_run(steps: list[StepPreview], repository: Path, as_json: bool) -> None:
     if as_json:
-        typer.echo(json.dumps([{"step": step, "would_run": bool(why), "reasons": why} for step, why in steps]))
+        typer.echo(json.dumps([_as_json(step) for step in steps]))
         return
-    for step, why in steps:
-        typer.echo(f"{step}: {'would run: ' + '; '.join(why) if why else 'unchanged'}")
+    for step in steps:
+        typer.echo(f"{step.step}: {'would run: ' + '; '.join(step.reasons) if step.reasons else 'unchanged'}")
+        for argv in step.commands:
+            typer.echo(f"  $ {shlex.join(argv)}")
+        for path, text in step.files.items():
+            size = "linked or copied from the engine" if text is None else f"{len(text.encode())} bytes"
+            typer.echo(f"  {repository / path}  {size}")
+
+
+def _as_json(step: StepPreview) -> dict[str, object]:
+    body = dataclasses.asdict(step)
+    return {"step": body.pop("step"), "would_run": bool(step.reasons), **body}

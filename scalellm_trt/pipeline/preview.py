@@ -10,7 +10,7 @@ from scalellm_trt.artefacts.stage_cache import StageCache
 from scalellm_trt.artefacts.types import LocalModel
 from scalellm_trt.backends import backend_for
 from scalellm_trt.errors import Problem, UnsupportedError
-from scalellm_trt.pipeline.build import placed, reasons_to_publish, stage_inputs
+from scalellm_trt.pipeline.prepare import placed, reasons_to_publish, stage_inputs
 from scalellm_trt.pipeline.steps import STEPS, Step, Workspace
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def explain(path: Path, workspace: Workspace) -> Plan:
 def _explain(loaded: LoadedRecipe, workspace: Workspace) -> Plan:
     model, spec = _known_model(loaded, workspace)
     plan = planning.make(loaded, model, spec, detect.machine())
-    if problems := backend_for(plan.backend).check(plan):
+    if problems := backend_for(plan.backend, workspace.site(loaded)).check(plan):
         raise UnsupportedError(problems)
     return plan
 
@@ -71,8 +71,9 @@ def preview(path: Path, *, workspace: Workspace, until: Step, force: frozenset[S
     Raises:
         RecipeError, UnsupportedError: as for a build.
     """
-    plan = explain(path, workspace)
-    backend = backend_for(plan.backend)
+    loaded = recipe.load(path)
+    plan = _explain(loaded, workspace)
+    backend = backend_for(plan.backend, workspace.site(loaded))
     cache = StageCache(workspace.builds_dir)
     upstream: Manifest | None = None
     found: list[tuple[Step, list[str]]] = [("plan", [] if plan.model.digest else ["the model is not on this disk yet"])]

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol, get_args
+from typing import TYPE_CHECKING, Literal, Protocol, get_args
 
+from scalellm_trt.backends.site import Site
 from scalellm_trt.errors import Problem, RecipeError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from scalellm_trt.backends.container import EngineName
+    from scalellm_trt.recipe import LoadedRecipe
 
 Step = Literal["plan", "quantize", "compile", "assemble"]
 STEPS: tuple[Step, ...] = get_args(Step)
@@ -19,10 +26,12 @@ class Workspace:
     Attributes:
         builds_dir: artefacts, cache and logs.
         repository_dir: what tritonserver is pointed at.
+        container: the engine that stages with an image run in; None runs every stage here.
     """
 
     builds_dir: Path = Path("builds")
     repository_dir: Path = Path("triton_repo")
+    container: EngineName | None = None
 
     @property
     def model_cache_dir(self) -> Path:
@@ -33,6 +42,15 @@ class Workspace:
     def repository_state_dir(self) -> Path:
         """Staging, previous versions and journal of the repository: never inside what tritonserver reads."""
         return self.builds_dir / ".cache" / "repository"
+
+    def site(self, loaded: LoadedRecipe) -> Site:
+        """Return where the stages of a recipe run."""
+        return Site(
+            recipe=loaded.path,
+            cache_dir=self.builds_dir / ".cache",
+            logs_dir=self.builds_dir / loaded.recipe.name / "logs",
+            container=self.container,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +74,22 @@ class BuildReport:
     def num_stages_run(self) -> int:
         """Stages that did work; planning always happens and does not count."""
         return sum(step.ran for step in self.steps if step.step != "plan")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepPreview:
+    """What a step would do.
+
+    Attributes:
+        reasons: why it would run; none means that it would not.
+        commands: the argv of every program that it starts; none for a step that runs in this process.
+        files: path below the repository → text that would be written there; None for what is linked from the engine.
+    """
+
+    step: Step
+    reasons: tuple[str, ...]
+    commands: tuple[tuple[str, ...], ...] = ()
+    files: Mapping[str, str | None] = field(default_factory=dict)
 
 
 class Reporter(Protocol):

@@ -49,8 +49,7 @@ def write_model(model: TritonModel, directory: Path, *, root: Path, transaction:
     version_dir.mkdir(parents=True)
     (directory / CONFIG_NAME).write_text(text, encoding="utf-8")
     publish.write_mark(directory, transaction, model=model.name)
-    settings = json.dumps(dict(model.settings), indent=1, sort_keys=True) + "\n"
-    (version_dir / SETTINGS_NAME).write_text(settings, encoding="utf-8")
+    (version_dir / SETTINGS_NAME).write_text(settings_text(model), encoding="utf-8")
     for name, source in model.source_files.items():
         target = _inside(version_dir, name)
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -61,6 +60,11 @@ def write_model(model: TritonModel, directory: Path, *, root: Path, transaction:
     trace(f"sync {model.name}")
     manifest.sync_tree(directory)
     return describe(model, directory)
+
+
+def settings_text(model: TritonModel) -> str:
+    """Return the text of a model's service.json."""
+    return json.dumps(dict(model.settings), indent=1, sort_keys=True) + "\n"
 
 
 def describe(model: TritonModel, directory: Path) -> ModelRecord:
