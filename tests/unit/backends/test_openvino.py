@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,6 +13,7 @@ from scalellm_trt.artefacts.types import Checkpoint, Engine
 from scalellm_trt.backends import backend_for
 from scalellm_trt.backends.openvino import OpenVinoBackend, service_settings
 from scalellm_trt.backends.runtime_files import files_behind
+from scalellm_trt.backends.site import Site
 from scalellm_trt.errors import ArtefactError, UnsupportedError
 from scalellm_trt.recipe import Calibration
 from scalellm_trt.runtime import settings
@@ -19,17 +21,16 @@ from tests.fakes.plans import tiny_plan
 from tests.fakes.tiny_models import tiny_spec, write_model
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from scalellm_trt.recipe import BackendName, WeightFormat
 
 
-def test_the_factory_knows_the_embedded_backend_and_names_it_for_the_others() -> None:
-    assert backend_for("openvino").name == "openvino"
-    others: tuple[BackendName, ...] = ("tensorrt_llm", "llmapi")
-    for name in others:
-        with pytest.raises(UnsupportedError, match=f"'{name}' is not in this version.*\n.*openvino"):
-            backend_for(name)
+def test_the_factory_knows_the_backends_and_names_them_for_another() -> None:
+    site = Site(recipe=Path("r.yaml"), cache_dir=Path(".cache"), logs_dir=Path("logs"))
+    names: tuple[BackendName, ...] = ("openvino", "tensorrt_llm")
+    for name in names:
+        assert backend_for(name, site).name == name
+    with pytest.raises(UnsupportedError, match=r"'llmapi' is not in this version.*\n.*openvino, tensorrt_llm"):
+        backend_for("llmapi", site)
 
 
 @pytest.mark.parametrize("weights", ["full_prec", "int8_wo", "int4_wo", "int4_awq"])

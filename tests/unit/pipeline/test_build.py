@@ -12,12 +12,13 @@ from scalellm_trt.errors import ArtefactError, RecipeError, StageError, Unsuppor
 from scalellm_trt.pipeline import Workspace
 from scalellm_trt.triton import repository_check
 from tests.fakes import tiny_models
+from tests.fakes.reporters import Recorder
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from scalellm_trt.pipeline import BuildReport, Step, StepReport
+    from scalellm_trt.pipeline import BuildReport, Step
 
 RECIPE = """schema: 1
 name: tiny
@@ -33,27 +34,6 @@ limits:
 serving:
   kv_cache_tokens: 256
 """
-
-
-class Recorder:
-    """A reporter that remembers."""
-
-    def __init__(self) -> None:
-        """Start with nothing."""
-        self.events: list[str] = []
-
-    def started(self, step: Step) -> None:
-        """Remember the start."""
-        self.events.append(f"start {step}")
-
-    def progress(self, activity: str, share: float) -> None:
-        """Check the share."""
-        assert activity
-        assert 0 <= share <= 1
-
-    def finished(self, report: StepReport) -> None:
-        """Remember the end."""
-        self.events.append(f"end {report.step}")
 
 
 @pytest.fixture
