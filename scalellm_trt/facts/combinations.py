@@ -29,7 +29,6 @@ EffectName = Literal[
     "int8_kv_accuracy",
     "fp8_kv_reuse_suspect",
     "no_prefill_speedup",
-    "unconfirmed",
 ]
 
 
@@ -48,6 +47,7 @@ class Rule:
     Attributes:
         versions: PEP 440 range of the toolchain's TensorRT-LLM.
         compute_capability: PEP 440 range.
+        architectures: of models.
         issues: where upstream talks about it, such as "NVIDIA/TensorRT-LLM#2699".
         is_confirmed: false where no source shows that it works, or that it fails.
     """
@@ -58,6 +58,7 @@ class Rule:
     weights: tuple[str, ...]
     kv_cache_dtypes: tuple[str, ...]
     compute_capability: str | None
+    architectures: tuple[str, ...]
     is_allowed: bool
     reason: str
     effects: tuple[Effect, ...]
@@ -97,11 +98,18 @@ def combination_rules() -> Mapping[str, Rule]:
 
 
 def combination(
-    backend: str, toolchain: str, weights: str, kv_cache_dtype: str, compute_capability: str | None
+    backend: str,
+    toolchain: str,
+    weights: str,
+    kv_cache_dtype: str,
+    compute_capability: str | None,
+    *,
+    architecture: str | None = None,
 ) -> Combination:
     """Return what the rules say about a weight format with a resolved KV-cache type on a card.
 
-    `toolchain` is the name of a row; `compute_capability` is such as "8.9", None on a CPU.
+    `toolchain` is the name of a row; `compute_capability` is such as "8.9", None on a CPU. Rules
+    about certain models are asked only with an `architecture`.
     """
     gpu = toolchains()[toolchain].gpu
     version = None if gpu is None else gpu.tensorrt_llm
@@ -111,6 +119,7 @@ def combination(
         if _names(rule.backends, backend)
         and _names(rule.weights, weights)
         and _names(rule.kv_cache_dtypes, kv_cache_dtype)
+        and (not rule.architectures or architecture in rule.architectures)
         and _in_range(rule.versions, version)
         and _in_range(rule.compute_capability, compute_capability)
     ]
@@ -140,6 +149,7 @@ def parse_rule(name: str, row: Row) -> Rule:
         weights=rows.texts(row, "weights") if "weights" in row else (),
         kv_cache_dtypes=rows.texts(row, "kv_cache_dtypes") if "kv_cache_dtypes" in row else (),
         compute_capability=rows.text(row, "compute_capability") if "compute_capability" in row else None,
+        architectures=rows.texts(row, "architectures") if "architectures" in row else (),
         is_allowed=rows.flag(row, "allowed"),
         reason=rows.text(row, "reason"),
         effects=tuple(Effect(name=cast("EffectName", key), text=value) for key, value in effects.items()),

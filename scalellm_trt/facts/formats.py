@@ -25,6 +25,7 @@ class WeightSupport:
         reason: why it is supported, and at which price; or why it is not.
         bits: of one weight in the running engine's memory, without scales; None where unsupported.
         kv_cache_dtypes: the resolved KV-cache types that it may be combined with.
+        group_sizes: for which there are kernels; empty = any that divides the model's sizes.
     """
 
     backend: str
@@ -35,6 +36,7 @@ class WeightSupport:
     bits: int | None
     is_calibrated: bool
     kv_cache_dtypes: tuple[str, ...]
+    group_sizes: tuple[int, ...]
     origin: Origin
 
 
@@ -84,6 +86,7 @@ def parse_weight_format(name: str, row: Row) -> WeightSupport:
         bits=rows.whole(row, "bits") if is_supported else None,
         is_calibrated=rows.flag(row, "calibrated") if is_supported else False,
         kv_cache_dtypes=rows.texts(row, "kv_cache_dtypes") if is_supported else (),
+        group_sizes=rows.wholes(row, "group_sizes") if "group_sizes" in row else (),
         origin=rows.origin(row),
     )
 

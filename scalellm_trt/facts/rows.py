@@ -137,6 +137,14 @@ def texts(row: Row, key: str) -> tuple[str, ...]:
     return tuple(value)
 
 
+def wholes(row: Row, key: str) -> tuple[int, ...]:
+    """Return a list of whole numbers above 0."""
+    value = row[key]
+    if not isinstance(value, list) or not all(isinstance(item, int) and item > 0 for item in value):
+        raise _wrong(key, "a list of whole numbers", value)
+    return tuple(value)
+
+
 def table(row: Row, key: str) -> dict[str, object]:
     """Return a table, its keys as texts."""
     value = row[key]

@@ -9,8 +9,8 @@ from scalellm_trt.plan.types import LimitsPlan, ServingPlan
 
 if TYPE_CHECKING:
     from scalellm_trt.model_spec import ModelSpec
-    from scalellm_trt.plan.formats import Rows
     from scalellm_trt.plan.notes import Notes
+    from scalellm_trt.plan.rows import Rows
     from scalellm_trt.recipe import Recipe
 
 
@@ -41,7 +41,7 @@ def resolve_limits(recipe: Recipe, spec: ModelSpec, notes: Notes) -> LimitsPlan:
 def resolve_serving(recipe: Recipe, spec: ModelSpec, rows: Rows, notes: Notes) -> ServingPlan:
     """Settle scheduling and the KV pool, in whole blocks; a pool that is too small goes to `notes`."""
     serving, tokens_per_block = recipe.serving, rows.toolchain.tokens_per_block
-    blocks = _kv_blocks(recipe, tokens_per_block, notes)
+    blocks = _kv_blocks(recipe, tokens_per_block, notes, spare=0 if rows.toolchain.gpu is None else 1)
     ranks = recipe.parallel
     block_bytes = memory.kv_cache_bytes_per_block(spec, rows.kv, tokens_per_block, ranks.tp_size, ranks.pp_size)
     return ServingPlan(
@@ -72,19 +72,26 @@ def _check_step(recipe: Recipe, max_input_len: int, notes: Notes) -> None:
     notes.decide("serving.chunked_context", "false", "every prompt fits into one step")
 
 
-def _kv_blocks(recipe: Recipe, tokens_per_block: int, notes: Notes) -> int:
+def _kv_blocks(recipe: Recipe, tokens_per_block: int, notes: Notes, *, spare: int) -> int:
+    """Return the pool of one service in whole blocks.
+
+    `spare` blocks are wanted beyond one sequence: with less, TensorRT-LLM shortens the attention window without a word
+    (estimate, from its source).
+    """
     key, limits = "serving.kv_cache_tokens", recipe.limits
     per_sequence = memory.num_blocks(limits.max_seq_len, tokens_per_block)
     wanted = recipe.serving.kv_cache_tokens
     if wanted is None:
-        blocks = limits.max_batch_size * per_sequence
+        blocks = limits.max_batch_size * per_sequence + spare
         reason = f"max_batch_size {limits.max_batch_size} x max_seq_len {limits.max_seq_len}: nobody waits for blocks"
         notes.decide(key, blocks * tokens_per_block, reason)
         return blocks
     blocks = memory.num_blocks(wanted, tokens_per_block)
-    if blocks < per_sequence:
+    if blocks < per_sequence + spare:
+        needed = (per_sequence + spare) * tokens_per_block
         message = f"{wanted} does not hold one sequence of max_seq_len {limits.max_seq_len}"
-        hint = f"Set it to at least {per_sequence * tokens_per_block}, or lower limits.max_seq_len."
+        message += f" and {spare} spare block of {tokens_per_block}" if spare else ""
+        hint = f"Set it to at least {needed}, or lower limits.max_seq_len."
         notes.refuse(key, message, hint)
     full = blocks // per_sequence
     reason = f"whole blocks of {tokens_per_block} tokens; holds {full} of max_batch_size {limits.max_batch_size}"

@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Protocol
 
 from scalellm_trt import memory
 from scalellm_trt.errors import UnsupportedError
-from scalellm_trt.plan import fit
-from scalellm_trt.plan.formats import resolve_quantization, resolve_rows
+from scalellm_trt.plan import card, combination, fit, placement
+from scalellm_trt.plan.formats import resolve_quantization
 from scalellm_trt.plan.limits import resolve_limits, resolve_serving
 from scalellm_trt.plan.notes import Notes
 from scalellm_trt.plan.pool import fill_card
+from scalellm_trt.plan.rows import resolve_rows
 from scalellm_trt.plan.types import Plan
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from scalellm_trt.detect import Machine
     from scalellm_trt.errors import Problem
     from scalellm_trt.model_spec import ModelSpec
-    from scalellm_trt.plan.formats import Rows
+    from scalellm_trt.plan.rows import Rows
     from scalellm_trt.plan.types import QuantizationPlan
     from scalellm_trt.recipe import Recipe
 
@@ -68,9 +69,14 @@ def resolve(recipe: Recipe, model: LocalModel, spec: ModelSpec, machine: Machine
     limits = resolve_limits(recipe, spec, notes)
     if rows is None:
         return None
-    _check_copies(recipe, rows, notes)
-    quantization = resolve_quantization(recipe, spec, rows, notes)
+    placement.check_architecture(spec, rows, notes)
+    placement.check(recipe, spec, rows, notes)
+    found = combination.check(rows, spec.architecture, notes)
+    if found.is_allowed:
+        combination.say_effects(recipe, found, notes)
+    quantization = resolve_quantization(recipe, spec, rows, found, notes)
     serving = resolve_serving(recipe, spec, rows, notes)
+    card.say(recipe, spec, rows, notes)
     if notes.problems:
         return None
     inputs = memory.MemoryInputs(
@@ -117,18 +123,6 @@ def resolve(recipe: Recipe, model: LocalModel, spec: ModelSpec, machine: Machine
 def _calibration_tokens(quantization: QuantizationPlan) -> int:
     calibration = quantization.calibration
     return 0 if calibration is None else calibration.num_samples * calibration.max_seq_len
-
-
-def _check_copies(recipe: Recipe, rows: Rows, notes: Notes) -> None:
-    tp_size, pp_size, allowed = recipe.parallel.tp_size, recipe.parallel.pp_size, rows.toolchain.max_world_size
-    if tp_size * pp_size > allowed:
-        message = (
-            f"tp_size {tp_size} x pp_size {pp_size} is more than the {allowed} rank(s) that {recipe.backend} takes"
-        )
-        notes.refuse("parallel.tp_size" if tp_size > 1 else "parallel.pp_size", message, f"Allowed: {allowed} in all.")
-    if recipe.services > rows.toolchain.max_services:
-        message = f"{recipe.services} copies are more than {recipe.backend} runs side by side"
-        notes.refuse("services", message, f"Allowed: at most {rows.toolchain.max_services}.")
 
 
 def _note_step_time(recipe: Recipe, spec: ModelSpec, rows: Rows, machine: Machine, notes: Notes) -> None:

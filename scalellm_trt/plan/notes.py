@@ -41,3 +41,7 @@ class Notes:
     def decide(self, key: str, value: object, reason: str) -> None:
         """Note what was chosen, and why."""
         self.decisions.append(Decision(field=key, value=str(value), reason=reason))
+
+    def warn(self, key: str, value: object, reason: str) -> None:
+        """Note what happens without being asked, or what nobody has confirmed."""
+        self.decisions.append(Decision(field=key, value=str(value), reason=reason, is_warning=True))

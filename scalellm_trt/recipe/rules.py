@@ -53,8 +53,8 @@ def unused_keys(recipe: Recipe) -> dict[KeyPath, str]:
     unused: dict[KeyPath, str] = {}
     if quantization.weights not in GROUPED_FORMATS:
         unused["quantization", "group_size"] = f"{quantization.weights} has no group size to choose"
-    # An 8-bit KV cache wants scales, whatever the weights are; only OpenVINO finds them while it runs.
-    has_kv_scales = quantization.kv_cache_dtype != "auto" and recipe.backend != "openvino"
+    # An INT8 KV cache wants scales, whatever the weights are; OpenVINO finds them while it runs. FP8 takes 1.0.
+    has_kv_scales = quantization.kv_cache_dtype == "int8" and recipe.backend != "openvino"
     if quantization.weights in UNCALIBRATED_FORMATS and not has_kv_scales:
         unused["quantization", "calibration"] = f"{quantization.weights} needs no calibration"
     return unused
