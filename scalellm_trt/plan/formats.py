@@ -1,10 +1,12 @@
-"""Group size and calibration, settled for the weight format, the KV cache and the model."""
+"""The rows that a recipe names, what they do together, and group size and calibration settled for the model."""
 
 from __future__ import annotations
 
 import math
 from typing import TYPE_CHECKING, cast
 
+from scalellm_trt.plan import combination
+from scalellm_trt.plan.rows import resolve_rows
 from scalellm_trt.plan.types import QuantizationPlan, ResolvedKvCacheDtype
 
 if TYPE_CHECKING:
@@ -18,17 +20,32 @@ MAX_AWQ_SAMPLES = 32  # TensorRT-LLM examples/quantization/quantize.py caps AWQ'
 MIN_GROUP_SIZE = 16
 
 
-def resolve_quantization(
-    recipe: Recipe, spec: ModelSpec, rows: Rows, found: Combination, notes: Notes
-) -> QuantizationPlan:
-    """Settle group size and calibration; what does not divide, and types that the card lacks, go to `notes`."""
+def resolve_formats(recipe: Recipe, spec: ModelSpec, notes: Notes) -> tuple[Rows, QuantizationPlan] | None:
+    """Settle rows, formats, group size and calibration; None, with the reasons in `notes`, where a row is missing.
+
+    What the card or the model refuses, and what the formats do without being asked, goes to `notes`.
+    """
+    rows = resolve_rows(recipe, notes)
+    if rows is None:
+        return None
+    _check_architecture(spec, rows, notes)
     _check_dtype(recipe, rows, notes)
-    return QuantizationPlan(
+    found = combination.check(rows, spec.architecture, notes)
+    if found.is_allowed:
+        combination.say_effects(recipe, found, notes)
+    return rows, QuantizationPlan(
         weights=recipe.quantization.weights,
         group_size=_group_size(recipe, spec, rows.weights, notes),
         kv_cache_dtype=cast("ResolvedKvCacheDtype", rows.kv.kv_cache_dtype),
         calibration=_calibration(recipe, rows.weights, found, notes),
     )
+
+
+def _check_architecture(spec: ModelSpec, rows: Rows, notes: Notes) -> None:
+    allowed = rows.toolchain.model_architectures
+    if spec.architecture not in allowed:
+        message = f"{spec.architecture} is not supported by {rows.toolchain.name}"
+        notes.refuse_unknown("model.source", message, allowed, None)
 
 
 def _check_dtype(recipe: Recipe, rows: Rows, notes: Notes) -> None:

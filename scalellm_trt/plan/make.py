@@ -6,12 +6,11 @@ from typing import TYPE_CHECKING, Protocol
 
 from scalellm_trt import memory
 from scalellm_trt.errors import UnsupportedError
-from scalellm_trt.plan import card, combination, fit, placement
-from scalellm_trt.plan.formats import resolve_quantization
+from scalellm_trt.plan import card, fit, placement
+from scalellm_trt.plan.formats import resolve_formats
 from scalellm_trt.plan.limits import resolve_limits, resolve_serving
 from scalellm_trt.plan.notes import Notes
 from scalellm_trt.plan.pool import fill_card
-from scalellm_trt.plan.rows import resolve_rows
 from scalellm_trt.plan.types import Plan
 
 if TYPE_CHECKING:
@@ -65,16 +64,12 @@ def make(loaded: LoadedRecipe, model: LocalModel, spec: ModelSpec, machine: Mach
 
 def resolve(recipe: Recipe, model: LocalModel, spec: ModelSpec, machine: Machine, notes: Notes) -> Plan | None:
     """Resolve a recipe without asking whether it fits; None, with the reasons in `notes`, where rows are missing."""
-    rows = resolve_rows(recipe, notes)
+    formats = resolve_formats(recipe, spec, notes)
     limits = resolve_limits(recipe, spec, notes)
-    if rows is None:
+    if formats is None:
         return None
-    placement.check_architecture(spec, rows, notes)
+    rows, quantization = formats
     placement.check(recipe, spec, rows, notes)
-    found = combination.check(rows, spec.architecture, notes)
-    if found.is_allowed:
-        combination.say_effects(recipe, found, notes)
-    quantization = resolve_quantization(recipe, spec, rows, found, notes)
     serving = resolve_serving(recipe, spec, rows, notes)
     card.say(recipe, spec, rows, notes)
     if notes.problems:

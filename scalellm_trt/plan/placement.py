@@ -26,14 +26,6 @@ def check(recipe: Recipe, spec: ModelSpec, rows: Rows, notes: Notes) -> None:
     _check_services(recipe, rows, notes)
 
 
-def check_architecture(spec: ModelSpec, rows: Rows, notes: Notes) -> None:
-    """Check that the toolchain compiles or loads the model's architecture."""
-    allowed = rows.toolchain.model_architectures
-    if spec.architecture not in allowed:
-        message = f"{spec.architecture} is not supported by {rows.toolchain.name}"
-        notes.refuse_unknown("model.source", message, allowed, None)
-
-
 def _check_shards(spec: ModelSpec, tp_size: int, pp_size: int, notes: Notes) -> None:
     sizes = {"attention heads": spec.num_heads, "intermediate_size": spec.intermediate_size}
     odd = [f"{size} {name}" for name, size in sizes.items() if size % tp_size]

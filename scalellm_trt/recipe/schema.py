@@ -21,7 +21,7 @@ GROUPED_FORMATS: frozenset[WeightFormat] = frozenset({"int4_awq", "w4a8_awq"})
 UNCALIBRATED_FORMATS: frozenset[WeightFormat] = frozenset({"full_prec", "int8_wo", "int4_wo"})
 """Formats whose weights follow from the checkpoint alone."""
 
-RESERVED_KEYS = ("quality", "bench", "speculative", "lora", "tenants")
+RESERVED_KEYS = ("quality", "bench", "speculative", "lora", "guided_decoding", "tenants")
 """Top-level names that later versions will define; refused until then so that no recipe uses them otherwise."""
 
 # Engines and their clients keep counts in int32.

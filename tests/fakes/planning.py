@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from scalellm_trt import facts, model_spec, plan
+from scalellm_trt import facts, model_spec, plan, recipe
 from scalellm_trt.artefacts.types import LocalModel
 from scalellm_trt.detect import Machine
 from scalellm_trt.errors import Problem
@@ -34,6 +35,8 @@ MACHINE = Machine(
     libpython=Path("/usr/lib/libpython3.11.so.1.0"),
     gpus=(),
 )
+# A host with plenty of everything but cards: what a GPU recipe needs of the host never stands in its way.
+SERVER = dataclasses.replace(MACHINE, memory_total_bytes=256 * GIB, disk_free_bytes=2000 * GIB)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,3 +66,35 @@ def loaded(**sections: Any) -> FakeLoadedRecipe:
 def make(machine: Machine = MACHINE, **sections: Any) -> Plan:
     """Return the plan of `loaded(**sections)`."""
     return plan.make(loaded(**sections), MODEL, SMOLLM2, machine)
+
+
+def gpu_recipe(**sections: Any) -> FakeLoadedRecipe:
+    """Return a small recipe for Llama-2-13B-chat on a 4090; keyword arguments replace whole sections."""
+    body = {
+        "schema": 1,
+        "name": "llama2-13b",
+        "model": {"source": "hf:meta-llama/Llama-2-13b-chat-hf"},
+        "hardware": "rtx4090",
+        "backend": "tensorrt_llm",
+        "quantization": {"weights": "int4_awq"},
+        "limits": {"max_batch_size": 4, "max_seq_len": 4096, "max_num_tokens": 4096},
+    }
+    return FakeLoadedRecipe(recipe=Recipe.model_validate(body | sections))
+
+
+def make_gpu(machine: Machine = SERVER, **sections: Any) -> Plan:
+    """Return the plan of `gpu_recipe(**sections)`."""
+    return _plan_known(gpu_recipe(**sections), machine)
+
+
+def plan_of(path: Path, machine: Machine) -> Plan:
+    """Return the plan of a recipe file whose model is known without a download."""
+    return _plan_known(recipe.load(path), machine)
+
+
+def _plan_known(found: plan.LoadedRecipe, machine: Machine) -> Plan:
+    source = found.recipe.model.source
+    row = facts.model_from(source)
+    assert row is not None, source
+    model = LocalModel(directory=Path("/models/x"), source=source, revision="", digest="")
+    return plan.make(found, model, model_spec.from_hf_config(row.config), machine)

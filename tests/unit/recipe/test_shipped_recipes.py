@@ -34,7 +34,8 @@ def test_a_recipe_is_valid_for_editors(path: Path) -> None:
 
 def test_a_recipe_opens_with_the_commands_that_use_it(path: Path) -> None:
     header = path.read_text(encoding="utf-8").partition("schema: 1")[0]
-    assert f"scalellm-trt build recipes/{path.name}\n" in header
+    in_the_image = "" if path.name.startswith("cpu") else " --container"
+    assert f"scalellm-trt build recipes/{path.name}{in_the_image}\n" in header
     assert f"scalellm-trt plan recipes/{path.name}" in header
     assert f"--model {load(path).recipe.name}\n" in header
     assert "What to expect" in header
