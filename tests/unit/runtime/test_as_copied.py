@@ -15,11 +15,11 @@ import sys, importlib
 sys.modules["scalellm_trt"] = None  # importing it fails, as where it is not installed
 sys.path += [{model!r}, {backend!r}]
 model = importlib.import_module("1.hosted_model")
-for engine in ("openvino", "tensorrt_llm"):
+for engine in ("openvino", "tensorrt_llm", "llmapi"):
     assert importlib.import_module(f"1.engine_{{engine}}").UNSUPPORTED_INPUTS
 assert model.__package__ == "1", model.__package__
 assert callable(model.TritonPythonModel().execute)
-heavy = {{"openvino", "openvino_genai", "torch", "pydantic", "tokenizers"}} & set(sys.modules)
+heavy = {{"openvino", "openvino_genai", "torch", "pydantic", "tokenizers", "tensorrt_llm"}} & set(sys.modules)
 assert not heavy, heavy
 """
 

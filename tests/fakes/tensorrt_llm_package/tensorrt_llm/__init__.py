@@ -1,0 +1,1 @@
+"""Stands for TensorRT-LLM's python package; see llmapi."""
