@@ -1,4 +1,4 @@
-"""`repo ls | rm | rollback`: the services in the model repository."""
+"""`repo ls | rm | rollback | mount`: the services in the model repository."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ def register(app: typer.Typer) -> None:
     group.command("ls")(ls)
     group.command("rm")(rm)
     group.command("rollback")(rollback)
+    group.command("mount")(mount)
     app.add_typer(group, name="repo")
 
 
@@ -79,6 +80,26 @@ def rollback(
         typer.echo(json.dumps({"service": _as_json(record)}))
         return
     typer.echo(f"{name} is again what was built at {record.current.created}. Start tritonserver anew to serve it.")
+
+
+def mount(
+    path: Annotated[Path, typer.Argument(help="Where the server will see this repository; an absolute path.")],
+    repository: RepositoryOption = DEFAULT_REPOSITORY,
+    builds: BuildsOption = DEFAULT_BUILDS,
+    as_json: JsonOption = False,
+) -> None:
+    """Write engine paths for a tritonserver that sees the repository elsewhere; `serve` does this by itself."""
+    from scalellm_trt.errors import Problem, RecipeError
+    from scalellm_trt.triton import repository as repositories
+
+    if not path.is_absolute():
+        raise RecipeError([Problem(key="PATH", message=f"{path} is relative", hint="Give the path inside the server.")])
+    changed = repositories.resolve_paths(repository, _state_dir(repository, builds), seen_as=path)
+    if as_json:
+        typer.echo(json.dumps({"path": str(path), "changed": list(changed)}))
+        return
+    what = ", ".join(changed) or "nothing to change"
+    typer.echo(f"{what}: engines are named below {path}. A `serve` here would name them below {repository.resolve()}.")
 
 
 def _state_dir(repository: Path, builds: Path) -> Path:

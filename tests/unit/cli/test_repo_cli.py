@@ -8,8 +8,9 @@ import typer
 from typer.testing import CliRunner
 
 from scalellm_trt.cli import repo
-from scalellm_trt.errors import ArtefactError
+from scalellm_trt.errors import ArtefactError, RecipeError
 from scalellm_trt.triton import repository
+from tests.fakes.engine_models import gpu_plan, models_of, write_engine
 from tests.fakes.triton_models import make_engine, make_model
 
 
@@ -67,6 +68,24 @@ def test_rollback_returns_to_the_version_before(app: typer.Typer) -> None:
     assert "is again what was built at" in run(app, "rollback", "chat")
     assert Path("triton_repo/chat/1/engine/config.json").read_text() == "1"
     assert json.loads(run(app, "rollback", "chat", "--json"))["service"]["engine_digest"] == "2" * 64
+
+
+def test_mount_names_engines_where_the_server_will_see_them(app: typer.Typer, tmp_path: Path) -> None:
+    repository.publish(
+        models_of(gpu_plan(), write_engine(tmp_path / "trt")),
+        service="llama",
+        recipe="recipes/llama.yaml",
+        owner_digest="x",
+        engine_digest="y",
+        root=Path("triton_repo"),
+        state_dir=repository.state_dir_for(Path("triton_repo"), Path("builds/.cache/repository")),
+    )
+    assert "llama_engine: engines are named below /models" in run(app, "mount", "/models")
+    assert '"/models/llama_engine/1/engine"' in Path("triton_repo/llama_engine/config.pbtxt").read_text()
+    assert json.loads(run(app, "mount", "/models", "--json")) == {"path": "/models", "changed": []}
+    assert "problem" not in run(app, "ls")
+    with pytest.raises(RecipeError, match="models is relative"):
+        run(app, "mount", "models")
 
 
 def test_rm_removes_and_says_how_to_get_it_back(app: typer.Typer) -> None:
