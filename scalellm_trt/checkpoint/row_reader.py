@@ -50,8 +50,8 @@ def read_rows(file: TensorFile, name: str, rows: Range, columns: Range | None = 
 
 
 def num_rows(shape: tuple[int, ...]) -> int:
-    """Return how many rows a tensor of this shape has."""
-    return shape[0] if len(shape) == 1 else math.prod(shape[:-1])
+    """Return how many rows a tensor of this shape has; a scalar has one."""
+    return math.prod(shape) if len(shape) < 2 else math.prod(shape[:-1])
 
 
 def _read(file: TensorFile, span: Range, step: int) -> Iterator[RawArray]:

@@ -129,7 +129,7 @@ def _elements(origins: _Origins, shard: Shard) -> Iterator[RawArray]:
         for stored, height in parts:
             start, stop = max(wanted[0], first), min(wanted[1], first + height)
             if start < stop:
-                for chunk in _converted(stored, (start - first, stop - first), shard.columns, target):
+                for chunk in converted_rows(stored, (start - first, stop - first), shard.columns, target):
                     num_elements += chunk.size
                     yield chunk
             first += height
@@ -143,7 +143,7 @@ def _zeros(num_elements: int, target: StoredDtype) -> Iterator[RawArray]:
         num_elements -= _ZEROS_ELEMENTS
 
 
-def _converted(stored: StoredTensor, rows: Range, columns: Range | None, target: StoredDtype) -> Iterator[RawArray]:
+def converted_rows(stored: StoredTensor, rows: Range, columns: Range | None, target: StoredDtype) -> Iterator[RawArray]:
     """Yield rows of a stored tensor as raw `target`, refusing what cannot be a weight."""
     file, name = stored.file, stored.name
     dtype = file.dtype(name)
