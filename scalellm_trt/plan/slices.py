@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 def stage_names(plan: Plan) -> tuple[StageName, ...]:
     """Return the build stages of the plan's toolchain, in order."""
-    return tuple(facts.toolchains()[plan.toolchain].stages)  # type: ignore[arg-type]  # checked by test_facts
+    return tuple(facts.toolchains()[plan.toolchain].stages)  # type: ignore[arg-type]  # checked by tests/unit/facts
 
 
 def flatten(plan: Plan) -> dict[str, Scalar]:

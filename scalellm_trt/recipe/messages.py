@@ -59,7 +59,7 @@ def _how_to_write(key: Key) -> str:
 def _unknown(path: KeyPath) -> tuple[str, str]:
     *above, name = path
     if not above and name in RESERVED_KEYS:
-        return "is reserved for a later version", "Remove it for now."
+        return f"is reserved for a later version: this one has no {RESERVED_KEYS[name]}", "Remove it for now."
     siblings = names_below(tuple(above))
     if not above:
         siblings.append("extends")

@@ -21,8 +21,16 @@ GROUPED_FORMATS: frozenset[WeightFormat] = frozenset({"int4_awq", "w4a8_awq"})
 UNCALIBRATED_FORMATS: frozenset[WeightFormat] = frozenset({"full_prec", "int8_wo", "int4_wo"})
 """Formats whose weights follow from the checkpoint alone."""
 
-RESERVED_KEYS = ("quality", "bench", "speculative", "lora", "guided_decoding", "tenants")
-"""Top-level names that later versions will define; refused until then so that no recipe uses them otherwise."""
+RESERVED_KEYS = {
+    "quality": "quality gates",
+    "bench": "load tests",
+    "speculative": "speculative decoding",
+    "lora": "LoRA adapters",
+    "guided_decoding": "guided decoding (JSON schemas, grammars)",
+    "tenants": "tenants",
+}
+"""Top-level names that later versions will define, with what they will be about; refused until then so that no recipe
+uses them otherwise."""
 
 # Engines and their clients keep counts in int32.
 MAX_INT32 = 2**31 - 1

@@ -165,3 +165,31 @@ def test_an_unreadable_file_is_named(tmp_path: Path, content: bytes | None) -> N
 def test_a_file_is_read(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps(LLAMA))
     assert model_spec.read(tmp_path) == spec_of()
+
+
+def mixtral(**changes: object) -> dict[str, object]:
+    return {
+        "architectures": ["MixtralForCausalLM"], "vocab_size": 32, "hidden_size": 16, "intermediate_size": 24,
+        "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "num_local_experts": 4,
+        "num_experts_per_tok": 2, **changes,
+    }  # fmt: skip
+
+
+def test_a_mixture_counts_every_expert_but_multiplies_with_the_chosen_ones() -> None:
+    spec = model_spec.from_hf_config(mixtral())
+    attention, expert = 16 * (16 + 2 * 8) + 16 * 16, 3 * 16 * 24
+    assert spec.num_linear_parameters == 2 * (attention + 4 * expert)
+    assert spec.num_active_linear_parameters == 2 * (attention + 2 * expert)
+    assert spec.num_router_parameters == 2 * 16 * 4
+    assert spec.num_mlps == 4
+
+
+def test_a_dense_model_has_one_network_and_no_router() -> None:
+    spec = model_spec.from_hf_config(mixtral(architectures=["LlamaForCausalLM"]))
+    assert (spec.num_experts, spec.num_mlps, spec.num_router_parameters) == (0, 1, 0)
+    assert spec.num_active_linear_parameters == spec.num_linear_parameters
+
+
+def test_more_experts_per_token_than_there_are_is_refused() -> None:
+    with pytest.raises(UnsupportedError, match=r"num_experts_per_tok: 5 is more than num_local_experts \(4\)"):
+        model_spec.from_hf_config(mixtral(num_experts_per_tok=5))

@@ -90,10 +90,15 @@ def test_an_unknown_key_is_answered_with_the_nearest_known_one(
     assert hint in problem
 
 
-@pytest.mark.parametrize("name", ["quality", "bench", "speculative", "lora", "tenants"])
-def test_a_reserved_name_is_refused_as_one_that_comes_later(problems_of: ProblemsOf, name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [("quality", "quality gates"), ("bench", "load tests"), ("speculative", "speculative decoding"),
+     ("lora", "LoRA adapters"), ("guided_decoding", "guided decoding (JSON schemas, grammars)"),
+     ("tenants", "tenants")],
+)  # fmt: skip
+def test_a_reserved_name_is_refused_as_one_that_comes_later(problems_of: ProblemsOf, name: str, what: str) -> None:
     assert problems_of(f"{MINIMAL}{name}: {{}}\n") == [
-        f"r.yaml:4: {name}: is reserved for a later version\n  Remove it for now."
+        f"r.yaml:4: {name}: is reserved for a later version: this one has no {what}\n  Remove it for now."
     ]
 
 
