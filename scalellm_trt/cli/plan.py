@@ -1,4 +1,4 @@
-"""`plan RECIPE`: the memory of every stage against this machine, every decision with its reason. Builds nothing."""
+"""`plan RECIPE`: what fits, how much KV cache, what speed to expect, every decision with its reason. Builds nothing."""
 
 from __future__ import annotations
 
@@ -7,60 +7,101 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from scalellm_trt.errors import Problem, RecipeError
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from rich.console import Console
-
     from scalellm_trt.detect import Machine
-    from scalellm_trt.pipeline import Step, Workspace
-    from scalellm_trt.plan import Plan
+    from scalellm_trt.pipeline import Step, Study, Workspace
+    from scalellm_trt.plan import Objective
 
-    Explain = Callable[[Path, Workspace], tuple[Plan, list[tuple[Step, list[str]]]]]
+    Steps = list[tuple[Step, list[str]]]
+    Look = Callable[[Path, Workspace, str | None, Objective | None, int, int], Study]
+    Preview = Callable[[Path, Workspace], Steps]
 
 
-def register(app: typer.Typer, explain: Explain | None = None) -> None:
-    """Add the command; `explain` gives the plan of a recipe file and why each step would run."""
+def register(app: typer.Typer, look: Look | None = None, preview: Preview | None = None) -> None:
+    """Add the command; `look` studies a recipe file, `preview` says why each step of a build would run."""
 
     @app.command()
     def plan(
         recipe: Annotated[Path, typer.Argument(help="The recipe, a YAML file.")],
+        hardware: Annotated[
+            str | None, typer.Option(help="What if: plan for this class of hardware instead of the recipe's.")
+        ] = None,
+        suggest: Annotated[
+            bool, typer.Option("--suggest", help="Search the best limits for the card; print them to paste.")
+        ] = False,
+        objective: Annotated[
+            str, typer.Option(help="What --suggest maximises: throughput (within slo.ttft_ms) or sequences.")
+        ] = "throughput",
+        prompt: Annotated[int, typer.Option(min=1, help="Tokens of the prompt that speeds are stated for.")] = 512,
+        max_tokens: Annotated[int, typer.Option(min=1, help="Tokens of its answer.")] = 256,
         json: Annotated[bool, typer.Option("--json", help="Print the plan as JSON.")] = False,
         builds: Annotated[Path, typer.Option(help="Where artefacts are kept.")] = Path("builds"),
         repository: Annotated[Path, typer.Option(help="The model repository.")] = Path("triton_repo"),
     ) -> None:
-        """Show what a build would do: memory per stage, decisions with reasons, stages. Builds nothing."""
-        from scalellm_trt import detect
-        from scalellm_trt.cli import tables
-        from scalellm_trt.pipeline import Workspace
-        from scalellm_trt.plan import to_json
+        """Show what a build would do: memory, verdict, speed, score, decisions, stages. Builds nothing.
 
-        made, steps = (explain or _explain)(recipe, Workspace(builds_dir=builds, repository_dir=repository))
+        Speeds and scores are estimates. Exit code 3 where the plan does not fit.
+        """
+        workspace = _workspace(builds, repository)
+        wanted = _objective(objective) if suggest else None
+        study = (look or _look)(recipe, workspace, hardware, wanted, prompt, max_tokens)
         if json:
-            typer.echo(to_json(made), nl=False)
-        else:
-            on = tables.console()
-            show(made, detect.machine(builds), on)
-            show_steps(steps, recipe, on)
+            _print_json(study, prompt, max_tokens)
+            return
+        _print(study, recipe, workspace, prompt, max_tokens)
+        if study.refusal is not None:
+            raise study.refusal
+        if not study.changes:
+            _print_steps((preview or _preview)(recipe, workspace), recipe)
 
 
-def show(plan: Plan, machine: Machine, on: Console) -> None:
-    """Print a plan: who, memory, decisions."""
-    from rich.markup import escape
+def _print(study: Study, recipe: Path, workspace: Workspace, prompt: int, max_tokens: int) -> None:
+    from scalellm_trt import detect
+    from scalellm_trt.cli import plan_speed, plan_view, tables
+    from scalellm_trt.plan import outlook
 
-    on.print(f"[bold]{escape(plan.name)}[/]  {escape(plan.model.source)}")
-    on.print(
-        f"{plan.backend} ({plan.toolchain}) on {plan.hardware}: {escape(machine.cpu_model)}, "
-        f"{machine.num_usable_cores} cores, {' '.join(machine.isa)}"
+    on = tables.console()
+    seen = outlook(study.plan, prompt=prompt, max_tokens=max_tokens, ttft_limit_ms=study.recipe.slo.ttft_ms)
+    machine: Machine = detect.machine(workspace.builds_dir)
+    plan_view.show_head(study, seen, machine, on)
+    plan_view.show_memory(study.plan, machine, on)
+    if study.plan.fits:
+        plan_speed.show(study.plan, seen, on)
+    plan_view.show_decisions(study.plan, on)
+    if study.suggestion is not None:
+        plan_speed.show_suggestion(study.suggestion, recipe, on)
+
+
+def _print_json(study: Study, prompt: int, max_tokens: int) -> None:
+    import sys
+
+    from scalellm_trt.plan import outlook, report_json
+
+    refusal = study.refusal
+    text = report_json(
+        study.plan,
+        outlook(study.plan, prompt=prompt, max_tokens=max_tokens, ttft_limit_ms=study.recipe.slo.ttft_ms),
+        changes=study.changes,
+        problems=() if refusal is None else refusal.problems,
+        suggestion=study.suggestion,
     )
-    _show_memory(plan, machine, on)
-    _show_decisions(plan, on)
+    typer.echo(text, nl=False)
+    if refusal is not None:
+        print(refusal, file=sys.stderr)
+        raise typer.Exit(refusal.exit_code)
 
 
-def show_steps(steps: list[tuple[Step, list[str]]], recipe: Path, on: Console) -> None:
+def _print_steps(steps: Steps, recipe: Path) -> None:
     """Print what a build would run, and why, and the command."""
     from rich.markup import escape
 
+    from scalellm_trt.cli import tables
+
+    on = tables.console()
     on.print()
     for step, reasons in steps:
         what = f"would run: {'; '.join(reasons)}" if reasons else "unchanged"
@@ -68,38 +109,34 @@ def show_steps(steps: list[tuple[Step, list[str]]], recipe: Path, on: Console) -
     on.print(f"\nNext: [bold]scalellm-trt build {escape(str(recipe))}[/]", soft_wrap=True)
 
 
-def _show_memory(plan: Plan, machine: Machine, on: Console) -> None:
-    from scalellm_trt.cli.tables import table
-    from scalellm_trt.memory import format_gib
-
-    rows = table(on, "stage", "place", "needs", "usable", "made of")
-    for budget in plan.budgets:
-        parts = ", ".join(f"{item.name} {format_gib(item.num_bytes)}" for item in budget.items)
-        available = format_gib(budget.available_bytes)
-        fits = available if budget.fits else f"[red]{available}[/]"
-        rows.add_row(budget.stage, budget.place, format_gib(budget.total_bytes), fits, parts)
-    on.print()
-    on.print(rows)
-    needed = max(budget.total_bytes for budget in plan.budgets if budget.place == "host")
-    if needed > machine.memory_available_bytes:
-        free = format_gib(machine.memory_available_bytes)
-        on.print(f"[yellow]Only {free} of memory are available right now; other processes hold the rest.[/]")
+def _objective(text: str) -> Objective:
+    if text == "throughput":
+        return "throughput"
+    if text == "sequences":
+        return "sequences"
+    problem = Problem(
+        key="--objective", message=f"{text!r} is not an objective", hint="Allowed: throughput, sequences."
+    )
+    raise RecipeError([problem])
 
 
-def _show_decisions(plan: Plan, on: Console) -> None:
-    from rich.markup import escape
+def _workspace(builds: Path, repository: Path) -> Workspace:
+    from scalellm_trt.pipeline import Workspace
 
-    from scalellm_trt.cli.tables import table
-
-    rows = table(on, "decided", "value", "because")
-    for decision in plan.decisions:
-        rows.add_row(decision.field, escape(decision.value), escape(decision.reason))
-    on.print()
-    on.print(rows)
+    return Workspace(builds_dir=builds, repository_dir=repository)
 
 
-def _explain(recipe: Path, workspace: Workspace) -> tuple[Plan, list[tuple[Step, list[str]]]]:
+def _look(
+    recipe: Path, workspace: Workspace, hardware: str | None, objective: Objective | None, prompt: int, max_tokens: int
+) -> Study:
     from scalellm_trt import pipeline
 
-    plan = pipeline.explain(recipe, workspace)
-    return plan, pipeline.preview(recipe, workspace=workspace, until="assemble", force=frozenset())
+    return pipeline.study(
+        recipe, workspace, hardware=hardware, objective=objective, prompt=prompt, max_tokens=max_tokens
+    )
+
+
+def _preview(recipe: Path, workspace: Workspace) -> Steps:
+    from scalellm_trt import pipeline
+
+    return pipeline.preview(recipe, workspace=workspace, until="assemble", force=frozenset())

@@ -17,6 +17,7 @@ from scalellm_trt.pipeline.steps import (
     Workspace,
     parse_step,
 )
+from scalellm_trt.pipeline.study import Study, study
 
 __all__ = [
     "STEPS",
@@ -26,6 +27,7 @@ __all__ = [
     "Step",
     "StepPreview",
     "StepReport",
+    "Study",
     "Workspace",
     "build",
     "cache_entries",
@@ -35,5 +37,6 @@ __all__ = [
     "parse_step",
     "preview",
     "prune_cache",
+    "study",
     "verify_cache",
 ]

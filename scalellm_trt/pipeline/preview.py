@@ -42,7 +42,7 @@ def explain(path: Path, workspace: Workspace) -> Plan:
 
 
 def _explain(loaded: LoadedRecipe, workspace: Workspace) -> Plan:
-    model, spec = _known_model(loaded, workspace)
+    model, spec = known_model(loaded, workspace)
     plan = planning.make(loaded, model, spec, detect.machine())
     if problems := backend_for(plan.backend, workspace.site(loaded)).check(plan):
         raise UnsupportedError(problems)
@@ -93,7 +93,12 @@ def preview(path: Path, *, workspace: Workspace, until: Step, force: frozenset[S
     return found[: STEPS.index(until) + 1]
 
 
-def _known_model(loaded: LoadedRecipe, workspace: Workspace) -> tuple[LocalModel, ModelSpec]:
+def known_model(loaded: LoadedRecipe, workspace: Workspace) -> tuple[LocalModel, ModelSpec]:
+    """Return the model from this disk, else its shape from the models that are known without a download.
+
+    Raises:
+        UnknownModelError: nothing is known of it.
+    """
     model = loaded.recipe.model
     with placed(loaded):
         here = model_source.find(model.source, model.sha256, workspace.model_cache_dir, base_dir=loaded.path.parent)

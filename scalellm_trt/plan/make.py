@@ -44,22 +44,30 @@ def make(loaded: LoadedRecipe, model: LocalModel, spec: ModelSpec, machine: Mach
 
     Raises:
         UnsupportedError: with every problem: unknown hardware or toolchain, formats or limits that the backend or
-            the model does not take, or a plan that does not fit; each with its place in the recipe.
+            the model does not take; each with its place in the recipe.
+        DoesNotFitError: the plan does not fit; it holds the plan.
     """
     notes = Notes(problem_at=loaded.problem)
     plan = resolve(loaded.recipe, model, spec, machine, notes)
     if plan is None or notes.problems:
         raise UnsupportedError(notes.problems)
 
-    def try_plan(recipe: Recipe) -> Plan | None:
+    def try_recipe(recipe: Recipe) -> Plan | None:
         tried = Notes(problem_at=loaded.problem)
         result = resolve(recipe, model, spec, machine, tried)
         return None if tried.problems else result
 
-    problem = fit.problem(loaded.recipe, plan, machine, notes.problem_at, try_plan)
+    problem = fit.problem(loaded.recipe, plan, machine, notes.problem_at, try_recipe)
     if problem is not None:
-        raise UnsupportedError([problem])
+        raise fit.DoesNotFitError(problem, plan)
     return plan
+
+
+def try_plan(loaded: LoadedRecipe, model: LocalModel, spec: ModelSpec, machine: Machine) -> Plan | None:
+    """Return the plan of a recipe whether it fits or not; None where something of it is not allowed."""
+    notes = Notes(problem_at=loaded.problem)
+    plan = resolve(loaded.recipe, model, spec, machine, notes)
+    return None if notes.problems else plan
 
 
 def resolve(recipe: Recipe, model: LocalModel, spec: ModelSpec, machine: Machine, notes: Notes) -> Plan | None:

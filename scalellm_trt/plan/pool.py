@@ -6,7 +6,6 @@ import dataclasses
 from typing import TYPE_CHECKING
 
 from scalellm_trt import memory
-from scalellm_trt.memory import format_gib
 from scalellm_trt.plan.types import Decision
 
 if TYPE_CHECKING:
@@ -20,17 +19,19 @@ KEY = "serving.kv_cache_tokens"
 def fill_card(inputs: MemoryInputs, serving: ServingPlan, notes: Notes) -> tuple[MemoryInputs, ServingPlan]:
     """Give each service what its share of the card leaves, at most what its batch can use, at least one sequence.
 
-    A share below one sequence does not fit; the pool of one sequence then says by how much.
+    A share below one sequence and the spare block does not fit; the pool of one sequence then says by how much.
     """
     block_tokens = serving.tokens_per_block
     one_sequence = memory.num_blocks(inputs.max_seq_len, block_tokens) * block_tokens
     that_fit = memory.kv_tokens_that_fit(inputs)
-    tokens = max(one_sequence, min(serving.kv_cache_tokens, that_fit))
+    tokens = max(one_sequence + block_tokens, min(serving.kv_cache_tokens, that_fit))
     if tokens == serving.kv_cache_tokens:
         return inputs, serving
     num_bytes = tokens // block_tokens * (serving.kv_cache_bytes // (serving.kv_cache_tokens // block_tokens))
     shared = "" if inputs.services == 1 else f", its share of {inputs.services} services"
-    reason = f"what the card leaves{shared}: {tokens // one_sequence} sequences of max_seq_len {inputs.max_seq_len}"
+    count = tokens // one_sequence
+    sequences = f"{count} sequence{'' if count == 1 else 's'} of max_seq_len {inputs.max_seq_len}"
+    reason = f"what the card leaves{shared}: {sequences}"
     decision = Decision(field=KEY, value=str(tokens), reason=reason)
     notes.decisions[:] = [decision if old.field == KEY else old for old in notes.decisions]
     filled = dataclasses.replace(serving, kv_cache_tokens=tokens, kv_cache_bytes=num_bytes)
@@ -68,12 +69,3 @@ def concurrency(plan: Plan, prompt: int, max_tokens: int) -> int:
     guaranteed_no_evict reserves both at admission; max_utilization may start more and pause some.
     """
     return min(plan.limits.max_batch_size, num_sequences(plan, prompt + max_tokens))
-
-
-def pool_text(plan: Plan) -> str:
-    """Render a service's KV pool: bytes, tokens, sequences."""
-    sequences = num_sequences(plan, plan.limits.max_seq_len)
-    return (
-        f"{format_gib(plan.serving.kv_cache_bytes)}, {plan.serving.kv_cache_tokens:,} tokens, "
-        f"{sequences} x {plan.limits.max_seq_len}"
-    )

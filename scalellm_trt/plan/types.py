@@ -85,3 +85,13 @@ class Plan:
     def world_size(self) -> int:
         """Ranks that one copy of the model is spread over; one GPU each."""
         return self.tp_size * self.pp_size
+
+    @property
+    def binding_budgets(self) -> tuple[MemoryBudget, ...]:
+        """The budgets of memory that must fit: disk is asked for when a stage runs, advisory ones only warn."""
+        return tuple(budget for budget in self.budgets if budget.place != "disk" and not budget.is_advisory)
+
+    @property
+    def fits(self) -> bool:
+        """Whether every stage fits into the memory that it must fit into."""
+        return all(budget.fits for budget in self.binding_budgets)

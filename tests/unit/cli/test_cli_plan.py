@@ -3,63 +3,173 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import pytest
 import typer
+from rich.console import Console
 from typer.testing import CliRunner
 
 from scalellm_trt.cli import plan as plan_command
-from scalellm_trt.cli.tables import console
-from scalellm_trt.plan import to_json
-from tests.fakes.planning import GIB, MACHINE, make
+from scalellm_trt.cli import plan_speed, plan_view
+from scalellm_trt.errors import RecipeError
+from scalellm_trt.pipeline import Study
+from scalellm_trt.plan import Decision, DoesNotFitError, outlook
+from tests.fakes import gpu_planning
+from tests.fakes.planning import GIB, MACHINE, loaded, make
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from scalellm_trt.detect import Machine
     from scalellm_trt.pipeline import Step, Workspace
-    from scalellm_trt.plan import Plan
+    from scalellm_trt.plan import Objective
+
+CPU = Study(recipe=loaded().recipe, plan=make(), changes=(), refusal=None, suggestion=None)
+RTX4090 = Study(
+    recipe=gpu_planning.loaded().recipe, plan=gpu_planning.make(), changes=(), refusal=None, suggestion=None
+)
+MOVED = dataclasses.replace(
+    RTX4090, changes=(Decision(field="hardware", value="rtx4090", reason="asked for; the recipe says a100-80g"),)
+)
 
 
-def explain(recipe: Path, workspace: Workspace) -> tuple[Plan, list[tuple[Step, list[str]]]]:
-    return make(), [("plan", []), ("quantize", []), ("compile", []), ("assemble", ["limits.max_batch_size 4 → 8"])]
+def too_large() -> Study:
+    sections: dict[str, Any] = {"quantization": {"weights": "full_prec"}, "serving": {}}
+    with pytest.raises(DoesNotFitError) as caught:
+        gpu_planning.make(**sections)
+    recipe = gpu_planning.loaded(**sections).recipe
+    return Study(recipe=recipe, plan=caught.value.plan, changes=(), refusal=caught.value, suggestion=None)
 
 
-def run(*arguments: str) -> str:
+def command(study: Study, asked: list[object]) -> typer.Typer:
+    def look(
+        recipe: Path,
+        workspace: Workspace,
+        hardware: str | None,
+        objective: Objective | None,
+        prompt: int,
+        max_tokens: int,
+    ) -> Study:
+        asked.extend([hardware, objective, prompt, max_tokens])
+        return study
+
+    def preview(recipe: Path, workspace: Workspace) -> list[tuple[Step, list[str]]]:
+        return [("plan", []), ("quantize", []), ("compile", []), ("assemble", ["limits.max_batch_size 4 → 8"])]
+
     app = typer.Typer()
-    plan_command.register(app, explain)
-    result = CliRunner().invoke(app, ["recipes/x.yaml", *arguments])
+    plan_command.register(app, look, preview)
+    return app
+
+
+def run(study: Study, *arguments: str) -> str:
+    result = CliRunner().invoke(command(study, []), ["recipes/x.yaml", *arguments])
     assert result.exit_code == 0, result.output
     return result.output
 
 
-def shown(machine: Machine) -> str:
+def shown(study: Study, machine: Machine = MACHINE, width: int = 160) -> str:
     out = io.StringIO()
-    plan_command.show(make(), machine, console(out))
+    on = Console(file=out, width=width, no_color=True, highlight=False)
+    seen = outlook(study.plan, ttft_limit_ms=study.recipe.slo.ttft_ms)
+    plan_view.show_head(study, seen, machine, on)
+    plan_view.show_memory(study.plan, machine, on)
+    plan_speed.show(study.plan, seen, on)
     return out.getvalue()
 
 
-def test_a_plan_is_one_screen_with_memory_decisions_and_stages() -> None:
-    output = run()
-    assert "KV cache 90.0 MiB" in output
+def test_a_plan_is_one_screen_with_verdict_memory_decisions_and_stages() -> None:
+    output = run(CPU)
+    assert "verdict   fits: serve takes " in output
+    assert "90.0 MiB = 4,096 tokens x 23,040 B: 4 sequences of 1,024" in output
     assert "max_seq_len - 1" in output
     assert "assemble  would run: limits.max_batch_size 4 → 8" in output
     assert "compile   unchanged" in output
     assert "Next: scalellm-trt build recipes/x.yaml" in output
-    assert len(output.splitlines()) <= 40
+    assert len(output.splitlines()) <= 55
 
 
-def test_json_is_the_whole_plan_and_nothing_else() -> None:
-    assert run("--json") == to_json(make())
-    assert json.loads(run("--json"))["name"] == "smollm2-cpu"
+def test_a_card_is_told_at_a_glance_what_fits_how_much_cache_and_what_speed() -> None:
+    head = "\n".join(shown(RTX4090).splitlines()[:8])
+    assert "fits: serve takes 22.4 GiB of 23.6 GiB of the card" in head
+    assert "weights 12.4 GiB, KV cache 7.8 GiB" in head
+    assert "20,480 tokens x 409,600 B: 5 sequences of 4,096, or 16 requests of 512 + 256 tokens at once" in head
+    assert "123 ms to the first token of 512" in head
+    assert "(estimate ±30%)" in head
+    assert "$0.34/h" in head
+    assert "2026-03-10" in head
+
+
+@pytest.mark.parametrize("width", [80, 100, 160])
+def test_it_stays_within_the_screen_and_explains_figures_where_there_is_room(width: int) -> None:
+    lines = shown(RTX4090, width=width).splitlines()
+    assert max(len(line) for line in lines if not line.startswith("!")) <= width
+    assert ("640 blocks x 13107200 B" in "\n".join(lines)) == (width == 160)
+
+
+def test_speed_says_what_a_prefill_does_to_others_and_what_it_is_made_of() -> None:
+    output = shown(RTX4090)
+    assert "While a prompt of 4,000 tokens is read in one step, every running stream waits 981 ms" in output
+    assert "165.2 TFLOPS (fp16) x MFU 0.67, 1008 GB/s x MBU 0.8 (w8)" in output
+
+
+def test_what_does_not_fit_is_shown_with_what_helps_and_ends_with_its_exit_code() -> None:
+    result = CliRunner().invoke(command(too_large(), []), ["recipes/x.yaml"])
+    assert isinstance(result.exception, DoesNotFitError)
+    assert "DOES NOT FIT: serve takes 29.5 GiB of 23.6 GiB of the card" in result.output
+    assert "Try: quantization.weights: int8_wo (weights 12.4 GiB)" in result.output
+    assert "score" not in result.output
+    as_json = CliRunner().invoke(command(too_large(), []), ["recipes/x.yaml", "--json"])
+    assert as_json.exit_code == 3
+    assert json.loads(as_json.stdout)["fits"] is False
+    assert "int8_wo" in json.loads(as_json.stdout)["problems"][0]["hint"]
+
+
+def test_another_card_is_planned_with_the_changes_that_it_needs_and_nothing_is_built() -> None:
+    output = run(MOVED)
+    assert "what if hardware: rtx4090  asked for; the recipe says a100-80g" in output
+    assert "would run" not in output
+
+
+def test_options_reach_the_study() -> None:
+    asked: list[object] = []
+    arguments = ["recipes/x.yaml", "--hardware", "t4", "--suggest", "--objective", "sequences"]
+    CliRunner().invoke(command(CPU, asked), [*arguments, "--prompt", "100", "--max-tokens", "50"])
+    assert asked == ["t4", "sequences", 100, 50]
+    asked.clear()
+    CliRunner().invoke(command(CPU, asked), ["recipes/x.yaml"])
+    assert asked == [None, None, 512, 256]
+
+
+def test_an_unknown_objective_is_refused_with_those_that_there_are() -> None:
+    result = CliRunner().invoke(command(CPU, []), ["recipes/x.yaml", "--suggest", "--objective", "speed"])
+    assert isinstance(result.exception, RecipeError)
+    assert "Allowed: throughput, sequences." in str(result.exception)
+
+
+def test_json_is_the_whole_plan_with_its_outlook_and_nothing_else() -> None:
+    body = json.loads(run(RTX4090, "--json"))
+    assert body["name"] == "llama2-13b-rtx4090"
+    assert body["fits"] is True
+    assert body["outlook"]["pool"]["max_tokens_in_paged_kv_cache"] == 20480
+    assert body["outlook"]["speed"]["first_token"][0]["prompt"] == 512
+    assert body["outlook"]["score"]["price"]["origin"]["date"] == "2026-03-10"
+    assert body["outlook"]["is_estimate"] is True
+    assert {budget["stage"] for budget in body["budgets"]} == {"quantize", "compile", "load", "serve"}
 
 
 def test_output_in_a_pipe_is_plain_text() -> None:
-    output = shown(MACHINE)
+    output = run(RTX4090)
     assert "\x1b" not in output
     assert "─" not in output
 
 
 def test_a_machine_that_is_busy_now_is_mentioned() -> None:
-    assert "available right now" not in shown(MACHINE)
-    assert "Only 256.0 MiB" in shown(dataclasses.replace(MACHINE, memory_available_bytes=GIB // 4))
+    assert "available right now" not in shown(CPU)
+    assert "Only 256.0 MiB" in shown(CPU, dataclasses.replace(MACHINE, memory_available_bytes=GIB // 4))
+
+
+def test_a_machine_without_the_card_is_warned_about_its_own_memory_only() -> None:
+    output = shown(RTX4090)
+    assert "compile needs 28.9 GiB of host memory: this machine, which has no GPU, has 24.0 GiB" in output
+    assert "available right now" not in shown(RTX4090, dataclasses.replace(MACHINE, memory_available_bytes=1))

@@ -113,3 +113,12 @@ def test_a_whole_block_more_of_cache_costs_exactly_a_block(blocks: int) -> None:
     block = memory.kv_cache_bytes_per_block(SMOLLM2, kv, toolchain.tokens_per_block)
     sizes = [total(inputs(kv_cache_tokens=32 * n), "serve") for n in (blocks, blocks + 1)]
     assert sizes[1] - sizes[0] == block
+
+
+# An engine process of SmolLM2-135M in full_prec: 155 MB once loaded, 700 MB after steps of one and of many rows.
+def test_full_precision_takes_what_was_measured_at_load_and_after_use() -> None:
+    full = inputs(weights=facts.weight_formats()["openvino/full_prec"])
+    loaded = total(full, "load") - item(full, "load", "tritonserver")
+    assert 155e6 <= loaded <= 1.25 * 155e6
+    used = total(full, "serve") - item(full, "serve", "tritonserver") - item(full, "serve", "KV cache")
+    assert 0.95 * 700e6 <= used <= 1.25 * 700e6

@@ -8,7 +8,7 @@ import pytest
 
 from scalellm_trt.errors import Problem, UnsupportedError
 from scalellm_trt.plan import Plan, disk_problem
-from scalellm_trt.plan.fit import suggestions
+from scalellm_trt.plan.changes import suggestions
 from tests.fakes.planning import GIB, MACHINE, loaded, make
 
 if TYPE_CHECKING:
