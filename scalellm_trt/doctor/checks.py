@@ -42,6 +42,30 @@ class Check:
     backend: str | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Point:
+    """A check before it is judged."""
+
+    name: str
+    needed: str
+    backend: str | None
+
+    def ok(self, found: str) -> Check:
+        """Say that nothing is to be done."""
+        return self._check("ok", found, "")
+
+    def warn(self, found: str, fix: str) -> Check:
+        """Say that it works at a price, or may not work."""
+        return self._check("warn", found, fix)
+
+    def fail(self, found: str, fix: str) -> Check:
+        """Say that it does not work."""
+        return self._check("fail", found, fix)
+
+    def _check(self, status: Status, found: str, fix: str) -> Check:
+        return Check(name=self.name, status=status, found=found, needed=self.needed, fix=fix, backend=self.backend)
+
+
 def python_version(machine: Machine, toolchain: Toolchain) -> Check:
     """Judge the interpreter's version."""
     is_right = satisfies(machine.python_version, host_of(toolchain).python)

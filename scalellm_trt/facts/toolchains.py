@@ -48,6 +48,7 @@ class GpuToolchain:
         image: the tag that is pinned; `images` are all that are accepted.
         stamp_class: tags whose engines may be exchanged: same TensorRT, same TensorRT-LLM.
         image_note: what is known, and what is not, about the images.
+        image_gb: what a pull takes, in 10^9 bytes; None where no source says it.
         build_flags: every flag of its trtllm-build → default ("none" = unset); empty without a compile step.
         renamed_flags: a flag of another version → what it is called here; None where it is gone.
         changed_defaults: what users of the version before notice.
@@ -69,6 +70,7 @@ class GpuToolchain:
     images: tuple[str, ...]
     stamp_class: tuple[str, ...]
     image_note: str
+    image_gb: float | None
     build_flags: Mapping[str, str]
     renamed_flags: Mapping[str, str | None]
     changed_defaults: tuple[str, ...]
@@ -166,6 +168,7 @@ def _gpu(row: Row) -> GpuToolchain:
         images=rows.texts(row, "images"),
         stamp_class=rows.texts(row, "stamp_class"),
         image_note=rows.text(row, "image_note"),
+        image_gb=rows.number_or_none(row, "image_gb"),
         build_flags=rows.text_table(row, "build_flags"),
         renamed_flags=rows.text_or_none_table(row, "renamed_flags"),
         changed_defaults=rows.texts(row, "changed_defaults"),

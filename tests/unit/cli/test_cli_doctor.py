@@ -27,7 +27,7 @@ AROUND = Surroundings(
 
 def run(around: Surroundings, *arguments: str) -> tuple[int, str]:
     app = typer.Typer()
-    doctor_command.register(app, lambda folder, repository: around)
+    doctor_command.register(app, lambda folder, repository, toolchain, in_container: around)
     result = CliRunner().invoke(app, list(arguments))
     return result.exit_code, result.output
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from scalellm_trt.doctor import Check, Surroundings, examine, exit_code
+from scalellm_trt.doctor import Check, Question, Surroundings, examine, exit_code
 from scalellm_trt.errors import ToolchainError
 from tests.fakes.planning import GIB, MACHINE, loaded
 
@@ -31,11 +31,12 @@ HEALTHY = Surroundings(
     num_services=1,
     repository_problems=(),
 )
-CPU_RECIPE = loaded().recipe
+CPU_RECIPE = Question(recipe=loaded().recipe, task=None, has_host=False)
+EVERYTHING = Question(recipe=None, task=None, has_host=True)
 
 
 def check(name: str, around: Surroundings = HEALTHY, **sections: Any) -> Check:
-    found = examine(around, loaded(**sections).recipe)
+    found = examine(around, Question(recipe=loaded(**sections).recipe, task=None, has_host=False))
     return next(point for point in found if point.name == name)
 
 
@@ -49,7 +50,7 @@ def with_packages(**versions: str | None) -> Surroundings:
 
 
 def test_a_healthy_machine_fails_nothing_and_needs_no_fix_but_the_optional_extra() -> None:
-    found = examine(HEALTHY)
+    found = examine(HEALTHY, EVERYTHING)
     assert exit_code(found) == 0
     assert {point.name: point.fix for point in found if point.fix} == {
         "extra quantize": "For int4_awq: pip install 'scalellm-trt[quantize]'"
@@ -77,7 +78,7 @@ def test_what_the_recipes_toolchain_lacks_fails_with_a_fix_and_exit_code_4(name:
     point = check(name, around)
     assert point.status == "fail"
     assert point.fix
-    assert exit_code(examine(around, CPU_RECIPE), CPU_RECIPE) == 4
+    assert exit_code(examine(around, CPU_RECIPE)) == 4
 
 
 def test_a_missing_libpython_names_the_packages_of_debian_and_fedora() -> None:
@@ -106,7 +107,7 @@ def test_what_works_at_a_price_warns_and_fails_nothing(name: str, around: Surrou
     point = check(name, around)
     assert point.status == "warn"
     assert point.fix
-    assert exit_code(examine(around, CPU_RECIPE), CPU_RECIPE) == 0
+    assert exit_code(examine(around, CPU_RECIPE)) == 0
 
 
 def test_the_quantize_extra_is_needed_by_calibrated_recipes_only() -> None:
@@ -121,21 +122,21 @@ def test_the_quantize_extra_is_needed_by_calibrated_recipes_only() -> None:
 
 def test_a_recipe_of_a_backend_without_toolchain_fails_and_the_others_are_not_judged() -> None:
     recipe = loaded(backend="tensorrt_llm").recipe
-    found = examine(HEALTHY, recipe)
-    assert exit_code(found, recipe) == 4
+    found = examine(HEALTHY, Question(recipe=recipe, task=None, has_host=False))
+    assert exit_code(found) == 4
     assert "openvino" not in {point.name for point in found}
 
 
 def test_without_a_recipe_one_usable_backend_is_enough() -> None:
     other = Check(name="x", status="fail", found="", needed="", backend="tensorrt_llm")
-    assert exit_code([*examine(HEALTHY), other]) == 0
-    assert exit_code([*examine(with_packages(openvino=None)), other]) == 4
+    assert exit_code([*examine(HEALTHY, EVERYTHING), other]) == 0
+    assert exit_code([*examine(with_packages(openvino=None), EVERYTHING), other]) == 4
 
 
 def test_a_damaged_repository_fails_with_what_is_wrong() -> None:
     around = dataclasses.replace(HEALTHY, repository_problems=("a/config.pbtxt is missing",))
     assert check("repository", around).found == "triton_repo: a/config.pbtxt is missing"
-    assert exit_code(examine(around)) == 4
+    assert exit_code(examine(around, EVERYTHING)) == 4
 
 
 @pytest.mark.parametrize(("num_services", "words"), [(None, "not there yet"), (0, "empty")])
