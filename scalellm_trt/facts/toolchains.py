@@ -168,7 +168,7 @@ def _gpu(row: Row) -> GpuToolchain:
         images=rows.texts(row, "images"),
         stamp_class=rows.texts(row, "stamp_class"),
         image_note=rows.text(row, "image_note"),
-        image_gb=rows.number_or_none(row, "image_gb"),
+        image_gb=rows.number(row, "image_gb") if "image_gb" in row else None,
         build_flags=rows.text_table(row, "build_flags"),
         renamed_flags=rows.text_or_none_table(row, "renamed_flags"),
         changed_defaults=rows.texts(row, "changed_defaults"),
