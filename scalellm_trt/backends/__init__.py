@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from scalellm_trt.errors import Problem, UnsupportedError
-
 if TYPE_CHECKING:
     from scalellm_trt.backends.base import Backend
     from scalellm_trt.backends.site import Site
@@ -15,11 +13,7 @@ __all__ = ["backend_for"]
 
 
 def backend_for(name: BackendName, site: Site) -> Backend:
-    """Return the backend of this name, which does its work at `site`.
-
-    Raises:
-        UnsupportedError: this version does not have it.
-    """
+    """Return the backend of this name, which does its work at `site`."""
     if name == "openvino":
         from scalellm_trt.backends.openvino import OpenVinoBackend
 
@@ -28,5 +22,6 @@ def backend_for(name: BackendName, site: Site) -> Backend:
         from scalellm_trt.backends.tensorrt_llm import TensorRtLlmBackend
 
         return TensorRtLlmBackend(site)
-    message = f"backend {name!r} is not in this version"
-    raise UnsupportedError([Problem(key="backend", message=message, hint="There is: openvino, tensorrt_llm.")])
+    from scalellm_trt.backends.llmapi import LlmApiBackend
+
+    return LlmApiBackend()

@@ -10,7 +10,12 @@ from typing import TYPE_CHECKING, Final
 
 from scalellm_trt.artefacts.types import TritonModel
 from scalellm_trt.backends.runtime_files import files_behind
-from scalellm_trt.backends.tensorrt_llm_models import CANCEL_POLL_MS, RESPONSE_SPACING_MS, service_names
+from scalellm_trt.backends.tensorrt_llm_models import (
+    CANCEL_POLL_MS,
+    RESPONSE_SPACING_MS,
+    free_memory_fraction,
+    service_names,
+)
 from scalellm_trt.backends.text_model import ENTRY_MODULE, TEXT_INPUTS, TEXT_OUTPUTS, eos_token_ids
 from scalellm_trt.runtime.settings import ServiceSettings
 
@@ -49,7 +54,7 @@ def model_arguments(plan: Plan) -> dict[str, object]:
             "tokens_per_block": serving.tokens_per_block,
             "max_tokens": serving.kv_cache_tokens,
             "max_gpu_total_bytes": serving.kv_cache_bytes,
-            "free_gpu_memory_fraction": 0.95,
+            "free_gpu_memory_fraction": free_memory_fraction(plan),
         },
     }
 

@@ -44,7 +44,7 @@ RESPONSE_SPACING_MS: Final = 1.0
 """For each live stream: with 64 streams a response every 64 ms, two or three tokens of a 30 ms step."""
 
 WORKER_PATH: Final = "/opt/tritonserver/backends/tensorrtllm/trtllmExecutorWorker"
-FREE_MEMORY_FRACTION: Final = "0.95"
+FREE_MEMORY_PERCENT: Final = range(95, 100)
 """Of the memory that is free when a model loads: only an upper bound, the budget in tokens is what decides."""
 
 
@@ -169,7 +169,7 @@ def engine_parameters(plan: Plan, contract: EngineContract) -> dict[str, str]:
         "max_beam_width": "1",
         "FORCE_CPU_ONLY_INPUT_TENSORS": "no",
         "max_tokens_in_paged_kv_cache": str(serving.kv_cache_tokens),
-        "kv_cache_free_gpu_mem_fraction": FREE_MEMORY_FRACTION,
+        "kv_cache_free_gpu_mem_fraction": str(free_memory_fraction(plan)),
         "batch_scheduler_policy": serving.batch_scheduler_policy,
         "enable_kv_cache_reuse": _flag(serving.kv_cache_reuse),
         "enable_chunked_context": _flag(serving.chunked_context),
@@ -193,6 +193,19 @@ def engine_parameters(plan: Plan, contract: EngineContract) -> dict[str, str]:
         "enable_context_fmha_fp32_acc": "false",
         "cuda_graph_mode": "false",
     }
+
+
+def free_memory_fraction(plan: Plan) -> float:
+    """Return the share of free memory that lets the service that loads last have its whole budget; it must be below 1.
+
+    Formula: pool / (pool + what is free beside it); the margin is free in truth.
+    """
+    budget = next((each for each in plan.budgets if (each.stage, each.place) == ("load", "device")), None)
+    if budget is None:
+        return FREE_MEMORY_PERCENT[0] / 100
+    pool = plan.serving.kv_cache_bytes
+    free = budget.available_bytes - budget.total_bytes + pool
+    return next((p / 100 for p in FREE_MEMORY_PERCENT if p * free >= 100 * pool), FREE_MEMORY_PERCENT[-1] / 100)
 
 
 def _text_model(plan: Plan, compiled: CompiledFacts, contract: EngineContract, *, name: str) -> TritonModel:

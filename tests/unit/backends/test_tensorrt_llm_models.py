@@ -9,6 +9,7 @@ import pytest
 
 from scalellm_trt.backends import tensorrt_llm_models
 from scalellm_trt.errors import ArtefactError
+from scalellm_trt.memory import MemoryBudget, MemoryItem
 from scalellm_trt.runtime import settings
 from scalellm_trt.triton import model_config
 from tests.fakes.engine_models import gpu_plan, models_of, write_engine
@@ -153,3 +154,15 @@ def test_a_budget_that_the_engine_would_silently_get_wrong_is_a_problem(kv_cache
     assert problem.key == "serving.kv_cache_tokens"
     assert problem.message.startswith(message)
     assert tensorrt_llm_models.problems(plan) == []
+
+
+@pytest.mark.parametrize(("free_beside_the_pool", "fraction"), [(65536, 0.95), (2000, 0.98), (0, 0.99)])
+def test_the_fraction_lets_the_last_service_have_its_whole_budget(free_beside_the_pool: int, fraction: float) -> None:
+    pool = gpu_plan().serving.kv_cache_bytes
+    items = (
+        MemoryItem(name="weights", num_bytes=100, formula=""),
+        MemoryItem(name="KV cache", num_bytes=pool, formula=""),
+    )
+    available = 100 + pool + free_beside_the_pool
+    budget = MemoryBudget(stage="load", place="device", items=items, available_bytes=available)
+    assert tensorrt_llm_models.free_memory_fraction(gpu_plan(budgets=(budget,))) == fraction
