@@ -5,15 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from scalellm_trt import model_spec
 from scalellm_trt.artefacts import manifest
 from scalellm_trt.artefacts.stage_cache import StageCache
-from scalellm_trt.checkpoint import verify
+from scalellm_trt.checkpoint import unified, unified_verify, verify
 from scalellm_trt.errors import ArtefactError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from scalellm_trt.artefacts.manifest import Manifest
+    from scalellm_trt.errors import Problem
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,5 +67,12 @@ def _damage(directory: Path) -> list[str]:
         f"{name}: content differs from the manifest" for name in manifest.changed_files(directory, read, hashed=True)
     ]
     if read.stage == "quantize" and not damage:
-        damage.extend(str(problem) for problem in verify.verify(directory))
+        damage.extend(str(problem) for problem in _checkpoint_problems(directory))
     return damage
+
+
+def _checkpoint_problems(directory: Path) -> list[Problem]:
+    """Read a checkpoint back, in whichever of the two formats it is."""
+    if (directory / unified.INDEX).is_file():
+        return unified_verify.verify_unified(directory, model_spec.read(directory))
+    return verify.verify(directory)
