@@ -61,7 +61,7 @@ def register(app: typer.Typer, look: Look | None = None, preview: Preview | None
 
 def _print(study: Study, recipe: Path, workspace: Workspace, prompt: int, max_tokens: int) -> None:
     from scalellm_trt import detect
-    from scalellm_trt.cli import plan_speed, plan_view, tables
+    from scalellm_trt.cli import measured, plan_speed, plan_view, tables
     from scalellm_trt.plan import outlook
 
     on = tables.console()
@@ -71,6 +71,7 @@ def _print(study: Study, recipe: Path, workspace: Workspace, prompt: int, max_to
     plan_view.show_memory(study.plan, machine, on)
     if study.plan.fits:
         plan_speed.show(study.plan, seen, on)
+    measured.show_measured(study.plan, workspace.builds_dir, on)
     plan_view.show_decisions(study.plan, on)
     if study.suggestion is not None:
         plan_speed.show_suggestion(study.suggestion, recipe, on)
