@@ -25,7 +25,7 @@ def say(recipe: Recipe, spec: ModelSpec, rows: Rows, notes: Notes) -> None:
     if hardware.is_geforce:
         reason = (
             f"GeForce: 16-bit matrices at half rate with 32-bit accumulation, {hardware.tflops['fp16']:g} TFLOPS; a "
-            "display on the card takes 0.5 to 1 GiB that this plan does not count"
+            "display on the card takes 0.5 to 1 GiB, of which the margin covers no more than the lower end"
         )
         notes.warn("hardware", hardware.name, reason)
     if hardware.sustained_fp16_tflops is not None:
