@@ -20,12 +20,11 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 GUIDE = ROOT / "docs" / "guide.md"
-PAGES = [
-    ROOT / name for name in ("README.md", "CONTRIBUTING.md", "docs/guide.md", "docs/decisions.md", "docs/benchmarks.md")
-]
+PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md")]
+PAGES += [ROOT / "docs" / f"{name}.md" for name in ("guide", "gpu", "decisions", "benchmarks")]
 COMMANDS = dict(commands())
 BLOCK = re.compile(r"^```bash\n(.*?)^```", re.MULTILINE | re.DOTALL)
-SHELL_WORDS = {"source", "pip", "curl", "pytest", "python"}
+SHELL_WORDS = {"source", "pip", "curl", "pytest", "python", "python3", "docker"}
 
 
 def _lines(page: Path) -> Iterator[list[str]]:
