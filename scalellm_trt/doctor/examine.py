@@ -63,7 +63,8 @@ def _gpu_checks(around: Surroundings, gpu: GpuSurroundings, task: GpuTask) -> It
     else:
         yield from image_checks.on_the_host(gpu.containers, task)
         pull_bytes = image_checks.pull_bytes(gpu.containers, task)
-    yield from filter(None, [gpu_checks.plan(task), gpu_checks.model_access(gpu.has_hf_token, task)])
+    yield from filter(None, [gpu_checks.plan(task), gpu_checks.calibration(task)])
+    yield from filter(None, [gpu_checks.model_access(gpu.has_hf_token, task)])
     if machine.gpus:
         yield gpu_checks.device_memory(machine.gpus[: task.world_size], task)
     yield gpu_checks.host_memory(machine, task)

@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from scalellm_trt import facts
+from scalellm_trt.backends import calibration_tools
 from scalellm_trt.doctor.checks import satisfies
 from scalellm_trt.memory import format_gib
 
@@ -114,6 +115,18 @@ def model_access(has_token: bool, task: GpuTask) -> Check | None:
     page = f"https://huggingface.co/{name}"
     fix = f"Accept the licence at {page}, then `export HF_TOKEN=…`; or use a recipe with an open model."
     return point.fail("no token", fix)
+
+
+def calibration(task: GpuTask) -> Check | None:
+    """Judge the libraries that choose scales; they run here, also where the engine is compiled in an image."""
+    weights = (
+        None if task.plan is None or task.plan.quantization.calibration is None else task.plan.quantization.weights
+    )
+    if weights is None:
+        return None
+    point = task.point("calibration", f"{', '.join(calibration_tools.TOOLS)}; where `build` runs, not in the image")
+    missing = calibration_tools.missing(weights)
+    return point.fail(missing[0], calibration_tools.INSTALL) if missing else point.ok("installed")
 
 
 def plan(task: GpuTask) -> Check | None:

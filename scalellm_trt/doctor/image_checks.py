@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from scalellm_trt.doctor.checks import satisfies
 from scalellm_trt.doctor.gpu_checks import same_version
 from scalellm_trt.memory import format_gib
 
@@ -43,7 +42,6 @@ def inside(found: Installation, task: GpuTask) -> Iterator[Check]:
         yield point.ok(found.trtllm_build) if found.trtllm_build else point.fail("none", fix)
     yield _version(found.tensorrt_llm, "tensorrt-llm", gpu.tensorrt_llm, task)
     yield _version(found.tensorrt, "tensorrt", gpu.tensorrt, task)
-    yield _modelopt(found, task)
     yield _kernels(found, task)
     yield _shared_memory(found, task)
     yield _ulimits(found, task)
@@ -109,15 +107,6 @@ def _version(found: str | None, name: str, wanted: str, task: GpuTask) -> Check:
         return point.ok(found)
     fix = f"An engine loads only with the versions that built it: use {task.gpu.image}."
     return point.fail(found or "not installed", fix)
-
-
-def _modelopt(found: Installation, task: GpuTask) -> Check:
-    wanted = task.gpu.modelopt
-    point = task.point("modelopt", f"nvidia-modelopt {wanted}, for calibrated formats only")
-    if found.modelopt is not None and satisfies(found.modelopt, wanted):
-        return point.ok(found.modelopt)
-    fix = "Weight-only formats need none. For the others, quantize where it is installed: the checkpoint can be moved."
-    return point.warn(found.modelopt or "not installed", fix)
 
 
 def _kernels(found: Installation, task: GpuTask) -> Check:

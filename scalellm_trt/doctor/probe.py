@@ -29,7 +29,7 @@ class Installation:
         triton_release: such as `26.07`, by the image's own word.
         backend_libraries: the C++ backend for engines.
         trtllm_build: path of the compiler of engines.
-        tensorrt_llm, tensorrt, modelopt: versions of the packages; None where there are none.
+        tensorrt_llm, tensorrt: versions of the packages; None where there are none.
         kernels: library → compute capabilities that it has code for; libraries without any code are left out.
         kernels_problem: why `kernels` is not known.
         shm_bytes: size of /dev/shm.
@@ -42,7 +42,6 @@ class Installation:
     trtllm_build: str | None
     tensorrt_llm: str | None
     tensorrt: str | None
-    modelopt: str | None
     kernels: dict[str, tuple[str, ...]]
     kernels_problem: str | None
     shm_bytes: int
@@ -71,7 +70,6 @@ def look(root: Path = Path("/")) -> Installation:
         trtllm_build=trtllm_build,
         tensorrt_llm=version_of(folders, r"tensorrt_llm"),
         tensorrt=version_of(folders, r"tensorrt(_cu\d+)?") or library_version(root),
-        modelopt=version_of(folders, r"nvidia_modelopt"),
         kernels=kernels,
         kernels_problem=problem,
         shm_bytes=_size(root / "dev/shm"),

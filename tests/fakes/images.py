@@ -15,14 +15,13 @@ def make(
     *,
     tensorrt_llm: str = "1.2.1",
     tensorrt: str = "10.14.1.48.post1",
-    modelopt: str = "0.37.0",
     kernels: str = "sm_80 sm_86 sm_89 sm_90a sm_120f",
     plugin_kernels: str = "",
     has_backend: bool = True,
 ) -> Path:
     """Write the files and return the folder that belongs on the PATH."""
     packages = root / PACKAGES
-    for name in (f"tensorrt_llm-{tensorrt_llm}", f"tensorrt_cu13-{tensorrt}", f"nvidia_modelopt-{modelopt}"):
+    for name in (f"tensorrt_llm-{tensorrt_llm}", f"tensorrt_cu13-{tensorrt}"):
         (packages / f"{name}.dist-info").mkdir(parents=True)
     # Another package whose name begins alike.
     (packages / "tensorrt_cu13_bindings-9.9.9.dist-info").mkdir()

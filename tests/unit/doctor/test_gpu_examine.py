@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from scalellm_trt.artefacts.types import Stamp
+from scalellm_trt.backends import calibration_tools
 from scalellm_trt.detect import nvidia
 from scalellm_trt.doctor import Check, GpuSurroundings, Question, Surroundings, examine, exit_code
 from scalellm_trt.doctor.containers import Containers
@@ -16,6 +17,7 @@ from scalellm_trt.doctor.gpu_checks import same_version
 from scalellm_trt.doctor.gpu_task import GpuTask, for_hardware
 from scalellm_trt.doctor.probe import Installation
 from scalellm_trt.memory import MemoryBudget, MemoryItem
+from scalellm_trt.recipe import Calibration
 from tests.fakes import gpus, planning
 
 GIB = planning.GIB
@@ -28,7 +30,6 @@ NOTHING = Installation(
     trtllm_build=None,
     tensorrt_llm=None,
     tensorrt=None,
-    modelopt=None,
     kernels={},
     kernels_problem=None,
     shm_bytes=64 << 20,
@@ -42,7 +43,6 @@ IN_IMAGE = Installation(
     trtllm_build="/opt/venv-tritonserver/bin/trtllm-build",
     tensorrt_llm="1.2.1",
     tensorrt="10.14.1.48.post1",
-    modelopt="0.37.0",
     kernels={"libtensorrt_llm.so": ("8.0", "8.6", "8.9", "9.0")},
     kernels_problem=None,
     shm_bytes=2 << 30,
@@ -144,7 +144,6 @@ def test_what_keeps_the_image_from_running_fails_with_a_command(name: str, conta
         ("tensorrt-llm", {"tensorrt_llm": "1.1.0"}, "fail", IMAGE),
         ("tensorrt-llm", {"tensorrt_llm": None}, "fail", IMAGE),
         ("tensorrt", {"tensorrt": "10.13.3.9"}, "fail", IMAGE),
-        ("modelopt", {"modelopt": "0.47.0"}, "warn", "Weight-only formats need none"),
         (
             "compiled kernels",
             {"kernels": {}, "kernels_problem": "cuobjdump is not installed"},
@@ -169,7 +168,7 @@ def test_what_is_wrong_in_the_image_is_told_with_the_fix(
 def test_a_t4_wants_its_own_toolchain_and_kernels_for_7_5() -> None:
     task = for_hardware("t4", None)
     assert task.toolchain.name == "tensorrt-llm-0.13.0"
-    image = dataclasses.replace(IN_IMAGE, tensorrt_llm="0.13.0", tensorrt="10.4.0.26", modelopt="0.15.0")
+    image = dataclasses.replace(IN_IMAGE, tensorrt_llm="0.13.0", tensorrt="10.4.0.26")
     found = ask(around(image, gpus=cards("t4")), task)
     assert (found["tensorrt-llm"].status, found["tensorrt"].status) == ("ok", "ok")
     assert found["compiled kernels"].status == "fail"
@@ -239,6 +238,18 @@ def test_a_gated_model_wants_a_token_and_the_page_of_its_licence_is_named() -> N
     assert "https://huggingface.co/meta-llama/Llama-2-13b-chat-hf," in check.fix
     assert ask(around(has_hf_token=True), task)["model access"].status == "ok"
     assert "model access" not in ask(around(), dataclasses.replace(TASK, model_source="hf:Qwen/Qwen2.5-7B-Instruct"))
+
+
+def test_what_calibrates_is_looked_for_where_the_build_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(calibration_tools.TOOLS, "no-such-library", "no_such_library")
+    task = planned("device", GIB)
+    assert task.plan is not None
+    assert "calibration" not in ask(around(), task)
+    quantization = dataclasses.replace(task.plan.quantization, weights="fp8", calibration=Calibration())
+    task = dataclasses.replace(task, plan=dataclasses.replace(task.plan, quantization=quantization))
+    check = ask(around(), task)["calibration"]
+    assert (check.status, check.fix) == ("fail", "pip install 'scalellm-trt[quantize]'")
+    assert "no-such-library is not installed" in check.found
 
 
 def test_a_recipe_that_cannot_be_planned_fails_with_the_reason() -> None:

@@ -34,7 +34,7 @@ def test_an_image_is_told_by_its_files_without_importing_anything(tmp_path: Path
     assert found.triton_release == "26.07"
     assert found.backend_libraries == ("/opt/tritonserver/backends/tensorrtllm/libtriton_tensorrtllm.so",)
     assert found.trtllm_build == str(tmp_path / "opt/venv-tritonserver/bin/trtllm-build")
-    assert (found.tensorrt_llm, found.tensorrt, found.modelopt) == ("1.2.1", "10.14.1.48.post1", "0.37.0")
+    assert (found.tensorrt_llm, found.tensorrt) == ("1.2.1", "10.14.1.48.post1")
 
 
 def test_the_kernels_are_those_that_cuobjdump_lists(tmp_path: Path, programs: pytest.MonkeyPatch) -> None:
