@@ -29,7 +29,8 @@ class GpuTask:
         arguments: of the doctor's command line, to repeat it.
         world_size: cards that one copy of the model takes.
         model_source: of the recipe; None without one.
-        plan: None where there is no recipe, or `plan_problem` says why it cannot be planned.
+        plan: None where there is no recipe, or nothing can be planned.
+        plan_problem: why it cannot be planned, or why the plan does not fit.
     """
 
     hardware: Hardware

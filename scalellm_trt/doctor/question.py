@@ -11,6 +11,7 @@ from scalellm_trt.detect import nvidia
 from scalellm_trt.doctor import gpu_task
 from scalellm_trt.errors import Problem, RecipeError, ScaleLLMError
 from scalellm_trt.pipeline.preview import UnknownModelError
+from scalellm_trt.plan import DoesNotFitError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -62,5 +63,7 @@ def _task(path: Path, recipe: Recipe, workspace: Workspace) -> GpuTask | None:
         return gpu_task.for_recipe(path, recipe, pipeline.explain(path, workspace), None)
     except UnknownModelError:
         return gpu_task.for_recipe(path, recipe, None, None)
+    except DoesNotFitError as error:
+        return gpu_task.for_recipe(path, recipe, error.plan, str(error).splitlines()[0])
     except ScaleLLMError as error:
         return gpu_task.for_recipe(path, recipe, None, str(error).splitlines()[0])

@@ -49,3 +49,16 @@ def test_an_unknown_class_of_cards_is_answered_with_the_nearest() -> None:
 def test_words_that_contradict_each_other_are_refused(words: tuple[Path | None, str | None, str | None]) -> None:
     with pytest.raises(RecipeError):
         about(*words, Workspace())
+
+
+def test_a_recipe_that_does_not_fit_still_tells_what_it_needs(tmp_path: Path) -> None:
+    path = tmp_path / "large.yaml"
+    path.write_text(
+        f"schema: 1\nname: large\nextends: {CPU.parent}/rtx4090.yaml\nquantization:\n  weights: full_prec\n"
+        "  kv_cache_dtype: auto\n"
+    )
+    task = about(path, None, None, Workspace()).task
+    assert task is not None
+    assert task.plan_problem is not None
+    assert "does not fit" in task.plan_problem
+    assert (task.needed_bytes("device") or 0) > 24 << 30
