@@ -47,9 +47,12 @@ class GpuTask:
         return Point(name=name, needed=needed, backend=self.toolchain.backend)
 
     def needed_bytes(self, place: Place) -> int | None:
-        """Return what the greediest stage needs in a place; None where nobody knows."""
+        """Return what the greediest stage needs in a place, on the disk what all leave there; None: nobody knows."""
         budgets = () if self.plan is None else self.plan.budgets
-        return max((budget.total_bytes for budget in budgets if budget.place == place), default=None)
+        needed = [budget.total_bytes for budget in budgets if budget.place == place]
+        if not needed:
+            return None
+        return sum(needed) if place == "disk" else max(needed)
 
 
 def for_recipe(path: Path, recipe: Recipe, plan: Plan | None, problem: str | None) -> GpuTask | None:

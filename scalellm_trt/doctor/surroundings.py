@@ -123,6 +123,9 @@ def look_at_gpu_toolchain(toolchain: GpuToolchain, repository: Path, *, in_conta
 
 def _image_to_open(there: Containers, toolchain: GpuToolchain) -> str:
     image = next(iter(there.images), None)
+    if there.problem is not None:
+        message = f"{there.engine}: {there.problem}"
+        raise ToolchainError(message, hint="`scalellm-trt doctor` without --container says what is missing.")
     if image is None:
         message = f"{toolchain.image} is not here" if there.engine else "there is no container engine"
         raise ToolchainError(message, hint=f"{there.engine or 'docker'} pull {toolchain.image}")

@@ -231,6 +231,14 @@ def test_host_memory_that_others_hold_warns_and_memory_that_is_not_there_fails()
     assert ask(around(), planned("host", 8 * GIB))["host memory"].status == "ok"
 
 
+def test_all_that_a_build_leaves_on_the_disk_counts() -> None:
+    task = planned("disk", 60 * GIB)
+    assert task.plan is not None
+    assert ask(around(), task)["disk for the build"].status == "ok"
+    twice = dataclasses.replace(task.plan, budgets=task.plan.budgets * 2)
+    assert ask(around(), dataclasses.replace(task, plan=twice))["disk for the build"].status == "fail"
+
+
 def test_a_gated_model_wants_a_token_and_the_page_of_its_licence_is_named() -> None:
     task = dataclasses.replace(TASK, model_source="hf:meta-llama/Llama-2-13b-chat-hf@main")
     check = ask(around(), task)["model access"]
