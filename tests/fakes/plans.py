@@ -55,3 +55,22 @@ def tiny_plan(
         decisions=(),
     )
     return dataclasses.replace(plan, **changes)  # type: ignore[arg-type]
+
+
+def gpu_plan(
+    *,
+    toolchain: str = "tensorrt-llm-1.2.1",
+    hardware: str = "rtx4090",
+    weights: str = "int8_wo",
+    kv_cache_dtype: str = "float16",
+    **changes: object,
+) -> Plan:
+    """Return the plan of a tiny model for engines, with `changes` to its fields."""
+    return tiny_plan(
+        weights=weights,  # type: ignore[arg-type]
+        kv_cache_dtype=kv_cache_dtype,
+        hardware=hardware,
+        backend="tensorrt_llm",
+        toolchain=toolchain,
+        **changes,  # type: ignore[arg-type]
+    )
