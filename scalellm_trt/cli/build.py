@@ -41,6 +41,9 @@ def build(
     container: Annotated[
         bool, typer.Option("--container", help="Compile inside the toolchain's image, with docker or podman.")
     ] = False,
+    smoke: Annotated[
+        bool, typer.Option(help="Ask a new GPU engine a few questions before it is published; a bad one is not.")
+    ] = True,
     builds: BuildsOption = Path("builds"),
     repository: RepositoryOption = Path("triton_repo"),
     as_json: JsonOption = False,
@@ -63,7 +66,7 @@ def build(
         _show_dry_run(pipeline.dry_run(recipe, workspace=workspace, until=last, force=forced), repository, as_json)
         return
     with timeline(console) as reporter:
-        report = pipeline.build(recipe, workspace=workspace, reporter=reporter, until=last, force=forced)
+        report = pipeline.build(recipe, workspace=workspace, reporter=reporter, until=last, force=forced, smoke=smoke)
     if as_json:
         typer.echo(json.dumps({**dataclasses.asdict(report), "num_stages_run": report.num_stages_run}))
     else:

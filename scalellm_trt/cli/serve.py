@@ -49,7 +49,7 @@ def serve(
     tritonserver is taken from the PATH, else from the PyPI wheel. An engine over several GPUs gets a server per GPU,
     under mpirun. Exit code 7 with the reason when it does not come up, or crashes later.
     """
-    from scalellm_trt.triton import binary, server, serving
+    from scalellm_trt.triton import binary, server, serving, stamp_check
     from scalellm_trt.triton import repository as repositories
     from scalellm_trt.triton.server_command import ServerOptions, new_shm_prefix
 
@@ -65,6 +65,7 @@ def serve(
     log = builds / ".cache" / "logs" / f"tritonserver-{grpc_port}.log"
     program = binary.find()
     state_dir = repositories.state_dir_for(repository, builds / ".cache" / "repository")
+    stamp_check.check(repository, lambda: stamp_check.local_machine(log.with_name("probe.log")))
     engines, launch = serving.prepare(program, options, state_dir=state_dir, wants_orchestrator=orchestrator)
     with _stop_signals(), server.start(program, options, log=log, launch=launch) as running:
         with _progress_line() as progress:

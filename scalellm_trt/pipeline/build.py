@@ -14,17 +14,17 @@ from scalellm_trt.artefacts.stage_cache import StageCache, StageResult
 from scalellm_trt.artefacts.types import Checkpoint, Engine
 from scalellm_trt.backends import backend_for
 from scalellm_trt.errors import StageError
-from scalellm_trt.pipeline import requirements
+from scalellm_trt.pipeline import gate, requirements
 from scalellm_trt.pipeline.prepare import fetch, make_plan, published_inputs_path, reasons_to_publish, stage_inputs
 from scalellm_trt.pipeline.steps import BuildReport, Step, StepReport, Workspace
 from scalellm_trt.triton import repository
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from scalellm_trt.artefacts.manifest import Scalar, StageName
-    from scalellm_trt.artefacts.types import Stamp
+    from scalellm_trt.artefacts.types import Stamp, TritonModel
     from scalellm_trt.backends.base import Backend
     from scalellm_trt.pipeline.steps import Reporter
     from scalellm_trt.plan import Plan
@@ -34,11 +34,14 @@ if TYPE_CHECKING:
 class _Build:
     """The values that the steps of one build hand on, and the reports they leave."""
 
-    def __init__(self, loaded: LoadedRecipe, workspace: Workspace, reporter: Reporter, force: frozenset[Step]) -> None:
+    def __init__(
+        self, loaded: LoadedRecipe, workspace: Workspace, reporter: Reporter, force: frozenset[Step], *, smoke: bool
+    ) -> None:
         self.loaded = loaded
         self.workspace = workspace
         self.reporter = reporter
         self.force = force
+        self.smoke = smoke
         self.name = loaded.recipe.name
         self.cache = StageCache(workspace.builds_dir)
         self.reports: list[StepReport] = []
@@ -89,15 +92,19 @@ def build(
     reporter: Reporter,
     until: Step = "assemble",
     force: frozenset[Step] = frozenset(),
+    smoke: bool = True,
 ) -> BuildReport:
     """Take a recipe as far as `until`; steps in `force` run even when nothing changed.
 
+    With `smoke`, an engine of a kind that was never run before must answer well before it is published.
+
     Raises:
         RecipeError, UnsupportedError, ToolchainError, StageError, ArtefactError: as `errors` tells them apart.
+        ServerNotReadyError, ThresholdMissedError: the smoke test could not run, or failed; nothing was published.
     """
     loaded = recipe.load(path)
     requirements.require(loaded, workspace, until=until, force=force, progress=reporter.progress)
-    run = _Build(loaded, workspace, reporter, force)
+    run = _Build(loaded, workspace, reporter, force, smoke=smoke)
     for step in _steps(run):
         if step == until:
             break
@@ -120,11 +127,11 @@ def _steps(run: _Build) -> Iterator[Step]:
     compiled = run.stage(plan, "compile", inputs, lambda out_dir: backend.compile(plan, checkpoint, out_dir, progress))
     yield "compile"
 
-    _assemble(run, plan, backend, compiled)
+    _assemble(run, plan, backend, checkpoint, compiled)
     yield "assemble"
 
 
-def _assemble(run: _Build, plan: Plan, backend: Backend, compiled: StageResult) -> None:
+def _assemble(run: _Build, plan: Plan, backend: Backend, checkpoint: Checkpoint, compiled: StageResult) -> None:
     """Publish the service, unless what is published was made from the same inputs and is intact."""
     engine = Engine(
         directory=compiled.directory,
@@ -142,8 +149,10 @@ def _assemble(run: _Build, plan: Plan, backend: Backend, compiled: StageResult) 
         if not why:
             return
         reasons.extend(why)
+        models = backend.triton_models(plan, engine)
+        reasons.extend(_smoke(run, plan, checkpoint, engine, models))
         repository.publish(
-            backend.triton_models(plan, engine),
+            models,
             service=plan.name,
             recipe=str(run.loaded.path),
             owner_digest=digest.of_value(inputs),
@@ -153,3 +162,17 @@ def _assemble(run: _Build, plan: Plan, backend: Backend, compiled: StageResult) 
             state_dir=state_dir,
         )
         manifest.replace_text(published_inputs_path(run.workspace, run.name), json.dumps(inputs, indent=1) + "\n")
+
+
+def _smoke(run: _Build, plan: Plan, checkpoint: Checkpoint, engine: Engine, models: Sequence[TritonModel]) -> list[str]:
+    """Let the gate decide, where there is one to pass; return what a reader of the report should know."""
+    if not gate.is_needed(plan):
+        return []
+    if not run.smoke:
+        return ["not smoke-tested: --no-smoke"]
+    found = gate.find_server()
+    if found is None:
+        return ["not smoke-tested: no tritonserver for it on the PATH"]
+    builds_dir = run.workspace.builds_dir
+    gate.check(plan, checkpoint, engine, models, found=found, builds_dir=builds_dir, progress=run.reporter.progress)
+    return ["smoke test passed"]
