@@ -1,7 +1,8 @@
 """Every engine recipe, whole: built by strict stand-ins for trtllm-build and docker, served by one for tritonserver.
 
-Recipes are shipped ones with a random model of their architecture and lengths that it takes; weights, formats, cards,
-ranks and services stay. Nothing here says that a GPU would do it; it says that every file and argument is in place.
+Recipes are shipped ones with a random model of their architecture and lengths that it takes; weights, formats, cards
+and services stay, and more ranks than two become two: each is a server with 3 GiB of host memory. Nothing here says
+that a GPU would do it; it says that every file and argument is in place.
 """
 
 from __future__ import annotations
@@ -40,6 +41,9 @@ CALIBRATED = """quantization:
     num_samples: 2
     max_seq_len: 32
 """
+SPREAD = """parallel:
+  tp_size: 2
+"""
 FAMILIES = {"mixtral": "Mixtral", "Qwen2": "Qwen2"}
 SMALL = """schema: 1
 extends: {recipe}
@@ -61,13 +65,18 @@ def write(directory: Path, name: str, shipped: Recipe) -> Path:
     family = next((found for part, found in FAMILIES.items() if part in shipped.model.source), "Llama")
     extras = {"tie_word_embeddings": False, "bos_token_id": 0, "eos_token_id": 1, "max_position_embeddings": 128}
     random_model(family, directory / "model", vocab_size=320, num_attention_heads=8, num_key_value_heads=8, head_dim=16,
-                 hidden_size=128 * shipped.parallel.tp_size, intermediate_size=128 * shipped.parallel.tp_size,
+                 hidden_size=128 * num_ranks(shipped), intermediate_size=128 * num_ranks(shipped),
                  **extras)  # fmt: skip
     small_tokenizer.write(directory / "model")
     path = directory / f"{name}.yaml"
     text = SMALL.format(recipe=ROOT / "recipes" / f"{name}.yaml", name=name)
+    text += SPREAD if num_ranks(shipped) > 1 else ""
     path.write_text(text + (CALIBRATED if "calibration" in shipped.quantization.model_fields_set else ""))
     return path
+
+
+def num_ranks(shipped: Recipe) -> int:
+    return min(2, shipped.parallel.tp_size * shipped.parallel.pp_size)
 
 
 def command(*words: str) -> list[str]:
@@ -88,7 +97,7 @@ def test_it_is_built_and_served(name: str, way: str, tmp_path: Path, monkeypatch
     programs = ["nvidia-smi", "tritonserver", "mpirun", "docker" if way == "--container" else "trtllm-build"]
     bench(
         tmp_path / "machine", monkeypatch, toolchain=row.name, hardware=shipped.hardware, programs=programs,
-        images=[row.gpu.image], num_cards=shipped.parallel.tp_size * shipped.parallel.pp_size,
+        images=[row.gpu.image], num_cards=num_ranks(shipped),
     )  # fmt: skip
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join((str(ROOT), os.environ["PYTHONPATH"])))
     places = ["--builds", str(tmp_path / "builds"), "--repository", str(tmp_path / "triton_repo")]
