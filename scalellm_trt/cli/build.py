@@ -55,7 +55,7 @@ def build(
     from scalellm_trt import pipeline
 
     workspace = pipeline.Workspace(
-        builds_dir=builds, repository_dir=repository, container=_container_engine() if container else None
+        builds_dir=builds, repository_dir=repository, container=_container_engine(dry_run) if container else None
     )
     last, forced = (
         pipeline.parse_step(until, "--until"),
@@ -89,11 +89,11 @@ def _show_summary(console: Console, report: BuildReport, last: Step, repository:
         )
 
 
-def _container_engine() -> EngineName:
+def _container_engine(is_dry_run: bool) -> EngineName:
     from scalellm_trt.backends.container import ENGINES, find_engine
     from scalellm_trt.errors import ToolchainError
 
-    found = find_engine()
+    found = find_engine() or (ENGINES[0] if is_dry_run else None)
     if found is None:
         message = f"--container: neither {' nor '.join(ENGINES)} is on the PATH"
         raise ToolchainError(message, hint="Install one, with NVIDIA's container toolkit: scalellm-trt doctor")
