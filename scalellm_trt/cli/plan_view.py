@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rich.markup import escape
+from rich.padding import Padding
 from rich.table import Table
 
 from scalellm_trt import facts
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from scalellm_trt.detect import Machine
     from scalellm_trt.memory import MemoryBudget, Place, Stage
     from scalellm_trt.pipeline import Study
-    from scalellm_trt.plan import Outlook, Plan
+    from scalellm_trt.plan import Decision, Outlook, Plan
 
 STAGES: tuple[Stage, ...] = ("quantize", "compile", "load", "serve")
 WIDE = 120  # columns, from which there is room to say how each figure comes about
@@ -65,13 +66,25 @@ def show_memory(plan: Plan, machine: Machine, on: Console) -> None:
 
 
 def show_decisions(plan: Plan, on: Console) -> None:
-    """Print every decision with its reason; what happens without being asked stands out."""
-    rows = table(on, "decided", "value", "because")
+    """Print every decision with its reason, in two lines on a narrow screen; what nobody asked for stands out."""
+    if on.width >= WIDE:
+        rows = table(on, "decided", "value", "because")
+        for decision in plan.decisions:
+            rows.add_row(_marked(decision), escape(decision.value), _reason(decision))
+        on.print(rows)
+        return
+    on.print("\n[bold]decided, because[/]")
     for decision in plan.decisions:
-        reason = f"[yellow]{escape(decision.reason)}[/]" if decision.is_warning else escape(decision.reason)
-        mark = "! " if decision.is_warning else ""
-        rows.add_row(mark + decision.field, escape(decision.value), reason)
-    on.print(rows)
+        on.print(f"{_marked(decision)}: [bold]{escape(decision.value)}[/]", soft_wrap=True)
+        on.print(Padding(_reason(decision), (0, 0, 0, 4)))
+
+
+def _marked(decision: Decision) -> str:
+    return f"! {decision.field}" if decision.is_warning else decision.field
+
+
+def _reason(decision: Decision) -> str:
+    return f"[yellow]{escape(decision.reason)}[/]" if decision.is_warning else escape(decision.reason)
 
 
 def _verdict(plan: Plan) -> str:

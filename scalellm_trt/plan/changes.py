@@ -28,17 +28,18 @@ TP_SIZES = (2, 4, 8)
 
 
 def suggestions(recipe: Recipe, try_plan: TryPlan) -> Iterator[str]:
-    """Yield single changes that make every stage fit; pairs of a format and a size where no single one does."""
+    """Yield single changes that make every stage fit, pairs of a format and a size where none does, then more cards."""
     found = False
-    for change in single_changes(recipe, try_plan):
+    for change in _single_changes(recipe, try_plan):
         found = True
         yield change
     if not found:
         yield from _pairs(recipe, try_plan)
+    yield from _more_cards(recipe, try_plan)
 
 
-def single_changes(recipe: Recipe, try_plan: TryPlan) -> Iterator[str]:
-    """Yield single changes with what they leave: sizes, formats, fewer services, more cards."""
+def _single_changes(recipe: Recipe, try_plan: TryPlan) -> Iterator[str]:
+    """Yield single changes with what they leave: sizes, formats, fewer services."""
     yield from _numeric_changes(recipe, try_plan)
     for name, values, item in format_changes(recipe):
         for smaller in values:
@@ -50,6 +51,9 @@ def single_changes(recipe: Recipe, try_plan: TryPlan) -> Iterator[str]:
         if fitting(recipe.model_copy(update={"services": services}), try_plan) is not None:
             yield f"services: {services}"
             break
+
+
+def _more_cards(recipe: Recipe, try_plan: TryPlan) -> Iterator[str]:
     for tp_size in TP_SIZES:
         plan = None
         if tp_size > recipe.parallel.tp_size:

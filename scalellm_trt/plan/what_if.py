@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from scalellm_trt.plan.changes import TryPlan
     from scalellm_trt.recipe import Recipe
 
-KV_CACHE_DTYPES = ("fp8", "int8", "auto")
+# 16 bits before int8, which wants calibration and costs KV-cache reuse and chunked context.
+KV_CACHE_DTYPES = ("fp8", "auto", "int8")
 # In place of a format that a card lacks: the same bits first.
 WEIGHTS_INSTEAD = ("fp8", "int8_wo", "int4_awq", "int4_wo", "full_prec")
 
