@@ -107,8 +107,11 @@ def check(
 def can_have_reference(plan: Plan, memory_bytes: int) -> bool:
     """Tell whether the CPU can run the plan's checkpoint here: format, ranks, OpenVINO, and memory for two copies."""
     weights_bytes = 2 * plan.spec.num_linear_parameters
+    gpu = facts.toolchains()[plan.toolchain].gpu
     return (
-        plan.quantization.weights in WEIGHT_FORMATS
+        # Without a compile step the checkpoint is in Hugging Face's layout, which our compiler does not read.
+        (gpu is None or gpu.has_compile)
+        and plan.quantization.weights in WEIGHT_FORMATS
         and plan.world_size == 1
         and importlib.util.find_spec("openvino_genai") is not None
         and 2 * weights_bytes + MIN_FREE_BYTES <= memory_bytes

@@ -121,3 +121,4 @@ def test_the_cpu_is_asked_where_it_can_run_the_checkpoint() -> None:
     assert not gate.can_have_reference(gpu_plan(weights="fp8"), 8 << 30)
     assert not gate.can_have_reference(gpu_plan(weights="int8_wo"), 1 << 30)
     assert not gate.can_have_reference(gpu_plan(weights="int8_wo", tp_size=2), 8 << 30)
+    assert not gate.can_have_reference(gpu_plan(weights="int4_awq", toolchain="tensorrt-llm-1.3"), 8 << 30)
