@@ -5,11 +5,13 @@
     python -m scripts.benchmarks.soak --url HOST:PORT --pid PID      # a server that runs on this machine already
 
 First the KV pool is filled once, by requests of one page each: its pages are taken first in, first out, and a page's
-memory is not there before its first use. Then the crowd comes for `--settle` seconds, so that every buffer has met its
-largest batch, and then for the minute that counts. Requests are drawn from a seeded generator (see
-`sides/random_requests.py`): streamed, whole, by token ids, of several sequences, given up after some responses, and
-bad ones of 15 sorts, which must be refused with the name of what is wrong. Memory is RssAnon of tritonserver and its
-stubs together; it must not be higher in the last third of the minute than in the first by more than `--max-growth-mib`.
+memory is not there before its first use. Then every step size is met once, by prompts of 1, 2, ... max_num_tokens: the
+engine keeps kernels and buffers for each number of tokens that a step has had, and there are no others. Then the crowd
+comes for `--settle` seconds, so that every buffer has met its largest batch, and then for the minute that counts.
+Requests are drawn from a seeded generator (see `sides/random_requests.py`): streamed, whole, by token ids, of several
+sequences, given up after some responses, and bad ones of 15 sorts, which must be refused with the name of what is
+wrong. Memory is RssAnon of tritonserver and its stubs together; it must not be higher in the last third of the minute
+than in the first by more than `--max-growth-mib`.
 Exit code 8 if any of it does not hold.
 """
 
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
     from tritonclient.grpc import InferResult
     from tritonclient.grpc.aio import InferenceServerClient
 
+    from scalellm_trt.runtime.settings import ServiceSettings
     from scripts.benchmarks.sides.memory_samples import Sample
     from scripts.benchmarks.sides.random_requests import RandomRequest
     from scripts.benchmarks.sides.served_model import Running, ServedModel
@@ -154,6 +157,22 @@ async def fill(url: str, model: str, num_pages: int) -> None:
             await asyncio.gather(*(take_one() for _ in range(FILL_AT_ONCE)))
 
 
+def largest_prompt_step(settings: ServiceSettings) -> int:
+    """Return the most tokens of a prompt that one step may take."""
+    return min(settings.max_num_tokens, settings.max_input_len)
+
+
+async def meet_step_sizes(url: str, model: str, max_num_tokens: int) -> None:
+    """Let the engine make one step of each size, alone: a prompt of so many tokens, one token of answer."""
+    from tritonclient.grpc.aio import InferenceServerClient
+
+    async with InferenceServerClient(url) as client:
+        for num_tokens in range(1, max_num_tokens + 1):
+            inputs = streamed_answer.tensors(input_ids=[1] * num_tokens, max_tokens=1)
+            async for _ in streamed_answer.responses(client, model, inputs):
+                pass
+
+
 async def is_ready(url: str, model: str) -> bool:
     """Tell whether the server is ready and the model answers."""
     from tritonclient.grpc.aio import InferenceServerClient
@@ -204,6 +223,9 @@ def soak(server: Running, model: ServedModel, options: argparse.Namespace) -> Re
     asyncio.run(fill(server.url, model.name, model.settings.num_kv_blocks + FILL_AT_ONCE))
     full = memory_samples.read(server.pid).anonymous
     report(f"the KV pool is filled: {empty / MIB:.0f} -> {full / MIB:.0f} MiB anonymous")
+    asyncio.run(meet_step_sizes(server.url, model.name, largest_prompt_step(model.settings)))
+    met = memory_samples.read(server.pid).anonymous
+    report(f"every step size was met: {met / MIB:.0f} MiB anonymous")
     settling = asyncio.run(visit(server.url, model.name, crowd, options.streams, options.settle))
     report(f"settled after {sum(settling.counts.values())} requests; now {options.seconds:g} s that count")
     with memory_samples.watch(server.pid, SAMPLE_EVERY_S) as samples:
