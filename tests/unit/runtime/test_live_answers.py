@@ -94,6 +94,17 @@ def test_a_long_queue_is_asked_in_turns() -> None:
     assert [len(answer.asked_at) for answer in answers] == [2] * 5
 
 
+def test_of_many_answers_half_are_asked_after_a_step_and_everybody_within_two() -> None:
+    house = House(max_batch_size=16)
+    answers = [FakeAnswer() for _ in range(12)]
+    for answer in answers:
+        house.add(answer)
+    house.step_at(1.0)
+    assert [len(answer.asked_at) for answer in answers] == [1] * 6 + [0] * 6
+    house.step_at(2.0)
+    assert [len(answer.asked_at) for answer in answers] == [1] * 12
+
+
 def test_spacing_grows_with_the_number_of_streams() -> None:
     house = House(response_spacing_ms=8.0)
     answers = [FakeAnswer(), FakeAnswer(), FakeAnswer(is_stream=False)]
