@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 MANIFEST_NAME = "manifest.json"
+CALIBRATION_RECORD = "calibration.json"
+"""A file of a calibrated checkpoint, one flat JSON object: which samples and libraries its scales came from."""
 SCHEMA = 1
 
 Scalar = str | int | float | bool | None
@@ -44,6 +46,7 @@ class Manifest:
         seconds: how long the stage ran.
         created: ISO 8601, UTC.
         stamp: of an engine that loads on one kind of card only.
+        calibration: of a calibrated checkpoint: source, number, length, seed and digest of the samples really used.
     """
 
     stage: StageName
@@ -53,6 +56,7 @@ class Manifest:
     seconds: float
     created: str
     stamp: Stamp | None = None
+    calibration: Mapping[str, Scalar] | None = None
 
     @property
     def digest(self) -> str:
@@ -72,7 +76,15 @@ def describe(
         seconds=round(seconds, 3),
         created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         stamp=stamp,
+        calibration=_calibration(directory / CALIBRATION_RECORD),
     )
+
+
+def _calibration(path: Path) -> Mapping[str, Scalar] | None:
+    if not path.is_file():
+        return None
+    read: dict[str, Scalar] = json.loads(path.read_text(encoding="utf-8"))
+    return read
 
 
 def record(path: Path) -> FileRecord:

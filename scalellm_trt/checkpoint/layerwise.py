@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 import math
+import os
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -163,9 +164,11 @@ class _HiddenStates:
 
         if (call, batch) not in self._stored:
             shape = (*self._batches[batch].shape, self._spec.hidden_size)
-            path = str(self._scratch / f"hidden-{call}-{batch}")
-            size = math.prod(shape)
-            self._stored[call, batch] = torch.from_file(path, shared=True, size=size, dtype=self._dtype).view(shape)
+            path, size = self._scratch / f"hidden-{call}-{batch}", math.prod(shape)
+            with path.open("wb") as file:  # a disk that fills up under a mapped file kills the process
+                os.posix_fallocate(file.fileno(), 0, size * self._dtype.itemsize)
+            mapped = torch.from_file(str(path), shared=True, size=size, dtype=self._dtype)
+            self._stored[call, batch] = mapped.view(shape)
         return self._stored[call, batch]
 
 

@@ -15,6 +15,7 @@ import sys
 import warnings
 from typing import TYPE_CHECKING, Final
 
+from scalellm_trt.artefacts.manifest import CALIBRATION_RECORD
 from scalellm_trt.checkpoint.config import NATIVE_ALGOS, CheckpointConfig
 from scalellm_trt.checkpoint.layerwise import best_device, quantized_layers
 from scalellm_trt.checkpoint.layout import kv_scale_name, layer_prefix, linears, tensor_layouts
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
 
     Progress = Callable[[str, float], None]
 
-CALIBRATION_RECORD: Final = "calibration.json"
 SCRATCH: Final = "modelopt"
 
 _PACKAGES: Final = ("torch", "transformers", "nvidia-modelopt")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from scalellm_trt import model_spec
 from scalellm_trt.checkpoint.dtypes import StoredDtype, to_float32
 from scalellm_trt.checkpoint.layout import source_tensors
 from scalellm_trt.checkpoint.source import SourceWeights
@@ -30,16 +31,23 @@ _STORED: Final[dict[str, StoredDtype]] = {"FP8": "F8_E4M3", "W4A16_AWQ": "U8", "
 _SCALE_SUFFIXES: Final = ("_scale", "_scale_2")
 
 
-def verify_unified(directory: Path, spec: ModelSpec) -> list[Problem]:
+def is_unified(directory: Path) -> bool:
+    """Tell whether a checkpoint is a Hugging Face model, not TensorRT-LLM's rank files."""
+    return (directory / "model.safetensors.index.json").is_file()
+
+
+def verify_unified(directory: Path, spec: ModelSpec | None = None) -> list[Problem]:
     """Return what is missing, of a wrong type or shape, or no positive number; an empty list means that it is sound.
 
     Args:
         directory: what `unified.write_unified` wrote.
-        spec: the model that it was made from.
+        spec: the model that it was made from; None takes what config.json says.
 
     Raises:
         ArtefactError: a config or a file's header cannot be read at all.
+        UnsupportedError: config.json describes a model that we do not have.
     """
+    spec = spec or _described_model(directory / "config.json")
     algo, kv_algo = _algos(directory)
     weights = SourceWeights(directory)
     problems = [
@@ -58,6 +66,16 @@ def verify_unified(directory: Path, spec: ModelSpec) -> list[Problem]:
         if name.endswith(_SCALE_SUFFIXES):
             problems += _scale_problems(file, name)
     return problems
+
+
+def _described_model(path: Path) -> ModelSpec:
+    """Read the model's shape; as a source of weights a quantized model is refused, and here it is what we want."""
+    try:
+        config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        message = f"{path}: cannot be read: {error}"
+        raise ArtefactError(message, hint=_REBUILD) from error
+    return model_spec.from_hf_config({key: config[key] for key in config if key != "quantization_config"}, path)
 
 
 def _algos(directory: Path) -> tuple[str | None, str | None]:

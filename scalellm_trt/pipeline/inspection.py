@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from scalellm_trt import model_spec
 from scalellm_trt.artefacts import manifest
 from scalellm_trt.artefacts.stage_cache import StageCache
-from scalellm_trt.checkpoint import unified, unified_verify, verify
+from scalellm_trt.checkpoint import unified_verify, verify
 from scalellm_trt.errors import ArtefactError
 
 if TYPE_CHECKING:
@@ -73,6 +72,6 @@ def _damage(directory: Path) -> list[str]:
 
 def _checkpoint_problems(directory: Path) -> list[Problem]:
     """Read a checkpoint back, in whichever of the two formats it is."""
-    if (directory / unified.INDEX).is_file():
-        return unified_verify.verify_unified(directory, model_spec.read(directory))
+    if unified_verify.is_unified(directory):
+        return unified_verify.verify_unified(directory)
     return verify.verify(directory)

@@ -11,7 +11,6 @@ import argparse
 import contextlib
 import dataclasses
 import json
-import os
 import sys
 import tempfile
 import time
@@ -144,23 +143,14 @@ def stream(model_dir: Path, spec: ModelSpec, weights: str, out_dir: Path) -> Pat
     return out_dir
 
 
-def calibrate(model_dir: Path, spec: ModelSpec, options: argparse.Namespace, out_dir: Path) -> tuple[Path, Path]:
-    """Write the AWQ checkpoint; return it and the directory that ModelOpt itself exported on the way."""
+def calibrate(model_dir: Path, spec: ModelSpec, options: argparse.Namespace, out_dir: Path) -> Path:
+    """Write the AWQ checkpoint."""
     out_dir.mkdir()
-    export, kept = out_dir / "modelopt-export", out_dir.parent / "modelopt_awq"
-
-    def progress(activity: str, share: float) -> None:
-        report(f"int4_awq: {activity}")
-        if share > 0.9 and not kept.exists():  # the export is complete, and not yet removed
-            kept.mkdir()
-            for path in export.iterdir():
-                os.link(path, kept / path.name)
-
     encode = read_tokenizer(model_dir)
     samples = draw_samples("bundled", encode, num_samples=options.samples, max_seq_len=256, seed=1234)
     config = config_for(spec, "int4_awq", "float16", group_size=options.group_size)
-    quantize(model_dir, config, samples, out_dir, progress)
-    return out_dir, kept
+    quantize(model_dir, config, samples, out_dir, lambda activity, _: report(f"int4_awq: {activity}"))
+    return out_dir
 
 
 def round_to_nearest(full_dir: Path, group_size: int, out_dir: Path) -> Path:
@@ -239,7 +229,7 @@ def _differences(ours: TensorFile, expected: dict[str, NDArray[Any]]) -> list[st
     )
 
 
-def tensor_lines(model_dir: Path, spec: ModelSpec, full_dir: Path, awq_export: Path, work_dir: Path) -> Iterator[Line]:
+def tensor_lines(model_dir: Path, spec: ModelSpec, full_dir: Path, work_dir: Path) -> Iterator[Line]:
     """Compare files with files."""
     report("comparing tensors")
     num_tensors = len(TensorFile(full_dir / "rank0.safetensors").entries)
@@ -251,10 +241,9 @@ def tensor_lines(model_dir: Path, spec: ModelSpec, full_dir: Path, awq_export: P
     for name, found in differences.items():
         shown = f"{len(found)} of {num_tensors}" + "".join(f" {tensor}" for tensor in found[:3])
         yield Line(name=name, found=shown, limit="0", passed=not found)
-    for name, directory in (("full_prec", modelopt_full), ("int4_awq", awq_export)):
-        problems = verify(directory)
-        shown = "; ".join(problem.message for problem in problems[:3]) or "sound"
-        yield Line(name=f"verify of ModelOpt's own {name} files", found=shown, limit="sound", passed=not problems)
+    problems = verify(modelopt_full)
+    shown = "; ".join(problem.message for problem in problems[:3]) or "sound"
+    yield Line(name="verify of ModelOpt's own full_prec files", found=shown, limit="sound", passed=not problems)
 
 
 def number_lines(model_dir: Path, options: argparse.Namespace, work_dir: Path) -> Iterator[Line]:
@@ -285,13 +274,12 @@ def number_lines(model_dir: Path, options: argparse.Namespace, work_dir: Path) -
     yield _perplexity_line("int4_wo", *increase(stream(model_dir, spec, "int4_wo", work_dir / "int4_wo")))
     rounded = increase(round_to_nearest(full_dir, options.group_size, work_dir / "int4_nearest"))
     yield _perplexity_line(f"int4 group {options.group_size}, nearest", *rounded)
-    awq_dir, awq_export = calibrate(model_dir, spec, options, work_dir / "int4_awq")
-    score, change = increase(awq_dir)
+    score, change = increase(calibrate(model_dir, spec, options, work_dir / "int4_awq"))
     yield _perplexity_line(f"int4_awq group {options.group_size}", score, change, MAX_AWQ_INCREASE)
     share = change / rounded[1]
     limit, passed = f"<= {MAX_AWQ_SHARE_OF_ROUNDING}", share <= MAX_AWQ_SHARE_OF_ROUNDING
     yield Line(name="int4_awq: share of nearest's loss that is left", found=f"{share:.2f}", limit=limit, passed=passed)
-    yield from tensor_lines(model_dir, spec, full_dir, awq_export, work_dir)
+    yield from tensor_lines(model_dir, spec, full_dir, work_dir)
 
 
 def _perplexity_line(name: str, score: Score, change: float, limit: float | None = None) -> Line:

@@ -37,7 +37,7 @@ from scalellm_trt.checkpoint.tensor_file import TensorFileWriter, TensorLayout
 from scalellm_trt.checkpoint.weight_only import native_quantize
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from scalellm_trt.checkpoint.dtypes import RawArray
     from scalellm_trt.checkpoint.weight_only import WeightBits
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 GIB = 1 << 30
 LLAMA_2_13B = {
     "architectures": ["LlamaForCausalLM"],
+    "model_type": "llama",
     "vocab_size": 32000,
     "hidden_size": 5120,
     "intermediate_size": 13824,
@@ -136,9 +137,9 @@ def measure(directory: Path, num_layers: int, num_pairs: int, *, cold: bool) -> 
     )
 
 
-def generate(directory: Path, num_layers: int) -> None:
+def generate(directory: Path, num_layers: int, shape: Mapping[str, object] = LLAMA_2_13B) -> None:
     """Write config.json and float16 shards; values repeat one normally distributed block, shifted."""
-    config = {**LLAMA_2_13B, "num_hidden_layers": num_layers}
+    config = {**shape, "num_hidden_layers": num_layers}
     (directory / "config.json").write_text(json.dumps(config))
     block = (np.random.default_rng(0).standard_normal(1 << 22, dtype=np.float32) * 0.02).astype(np.float16)
     shards: dict[str, dict[str, TensorLayout]] = {}
@@ -147,6 +148,8 @@ def generate(directory: Path, num_layers: int) -> None:
             layer = int(name.split(".")[2]) // LAYERS_PER_SHARD if ".layers." in name else "rest"
             layout = TensorLayout(dtype="F16", shape=(rows, *source.shape[1:]))
             shards.setdefault(f"model-{layer}.safetensors", {})[name] = layout
+    index = {name: file_name for file_name, layouts in shards.items() for name in layouts}
+    (directory / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": index}))
     for file_name, layouts in shards.items():
         with TensorFileWriter(directory / file_name, layouts) as writer:
             for name in writer.names():

@@ -78,6 +78,7 @@ def test_the_files_hold_what_modelopt_exports_of_the_whole_model(
     )
     assert shares == sorted(shares)
     assert verify_unified(tmp_path / "ours", spec) == []
+    assert verify_unified(tmp_path / "ours") == []
     from scalellm_trt.checkpoint.write import calibration_samples
 
     export_whole_model(model_dir, family, plan, calibration_samples(model_dir, plan), tmp_path / "theirs")

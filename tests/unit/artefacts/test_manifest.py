@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from typing import TYPE_CHECKING
 
@@ -85,3 +86,11 @@ def test_changed_inputs_name_the_key_and_both_values() -> None:
 def test_changed_digests_are_shortened_in_the_message() -> None:
     (line,) = manifest.changed_inputs({"model": "a" * 64}, {"model": "b" * 64})
     assert line == f"model {'a' * 12} → {'b' * 12}"
+
+
+def test_the_samples_of_a_calibrated_checkpoint_are_in_its_manifest(tmp_path: Path) -> None:
+    record = {"source": "bundled", "num_samples": 32, "max_seq_len": 512, "seed": 1234, "digest": "ab"}
+    (tmp_path / "calibration.json").write_text(json.dumps(record))
+    made = manifest.describe(tmp_path, stage="quantize", inputs={}, seconds=1)
+    manifest.write(tmp_path, made)
+    assert manifest.read(tmp_path).calibration == record
