@@ -154,8 +154,8 @@ def same_release(found: str, wanted: str) -> bool:
     return pair[0][:length] == pair[1][:length] and _stage(found) == _stage(wanted)
 
 
-def _stage(version: str) -> tuple[str, int] | None:
-    return Version(version).pre
+def _stage(version: str) -> tuple[tuple[str, int] | None, int | None]:
+    return Version(version).pre, Version(version).dev
 
 
 def _visible(count: int, listed: str | None) -> list[int]:

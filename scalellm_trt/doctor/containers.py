@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scalellm_trt import process
+from scalellm_trt.backends.container import ContainerRun, Mount, find_engine, run_command
 from scalellm_trt.doctor import probe
 from scalellm_trt.errors import StageError, ToolchainError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from scalellm_trt.backends.container import EngineName
     from scalellm_trt.doctor.probe import Installation
 
-ENGINES = ("docker", "podman")
 _HOOKS = ("nvidia-container-runtime-hook", "nvidia-ctk")
 _CDI_FILES = ("etc/cdi/nvidia.yaml", "var/run/cdi/nvidia.yaml")
 _TIMEOUT_S = 30.0
 _PROBE_TIMEOUT_S = 900.0
-_SHM = "1g"
-# What NVIDIA's images ask for in their start-up message.
-_ULIMITS = ("--ulimit", "memlock=-1", "--ulimit", "stack=67108864")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +36,7 @@ class Containers:
         images: of those asked for, the ones that are here → size on disk in bytes.
     """
 
-    engine: str | None
+    engine: EngineName | None
     problem: str | None
     has_nvidia: bool
     images: Mapping[str, int]
@@ -45,7 +44,7 @@ class Containers:
 
 def look(images: Sequence[str], root: Path = Path("/")) -> Containers:
     """Ask the first engine on the PATH; nothing is pulled or started."""
-    engine = next((name for name in ENGINES if shutil.which(name)), None)
+    engine = find_engine()
     if engine is None:
         return Containers(engine=None, problem=None, has_nvidia=False, images={})
     try:
@@ -62,17 +61,21 @@ def look(images: Sequence[str], root: Path = Path("/")) -> Containers:
     )
 
 
-def probe_command(engine: str, image: str) -> list[str]:
-    """Return the command that runs the probe in an image, with the cards and limits that a build would have."""
-    cards = ["--gpus", "all"] if engine == "docker" else ["--device", "nvidia.com/gpu=all"]
-    script = f"{Path(probe.__file__).resolve()}:/probe.py:ro"
-    return [engine, "run", "--rm", *cards, "--shm-size", _SHM, *_ULIMITS, "--volume", script, image, *_PYTHON]
+def probe_command(engine: EngineName, image: str) -> list[str]:
+    """Return the command that runs the probe in an image, as a build would run: user, cards, limits, no network."""
+    script = Path(probe.__file__).resolve()
+    run = ContainerRun(
+        image=image,
+        name=f"scalellm-doctor-{os.getpid()}",
+        argv=("python3", str(script)),
+        mounts=(Mount(path=script),),
+        user_id=os.getuid(),
+        group_id=os.getgid(),
+    )
+    return run_command(engine, run)
 
 
-_PYTHON = ("python3", "/probe.py")
-
-
-def look_inside(engine: str, image: str) -> Installation:
+def look_inside(engine: EngineName, image: str) -> Installation:
     """Run the probe in an image that is here.
 
     Raises:
@@ -91,7 +94,7 @@ def look_inside(engine: str, image: str) -> Installation:
         raise ToolchainError(message, hint=hint) from error
 
 
-def _has_toolkit(engine: str, root: Path) -> bool:
+def _has_toolkit(engine: EngineName, root: Path) -> bool:
     if engine == "podman":
         return any((root / file).is_file() for file in _CDI_FILES)
     return any(shutil.which(hook) for hook in _HOOKS)

@@ -70,7 +70,7 @@ def _gpu_checks(around: Surroundings, gpu: GpuSurroundings, task: GpuTask) -> It
     yield gpu_checks.host_memory(machine, task)
     yield gpu_checks.disk(machine, task, pull_bytes)
     for service, stamp in gpu.stamps.items():
-        yield gpu_checks.stamp(service, stamp, machine, task)
+        yield gpu_checks.stamp(service, stamp, machine, found, task)
 
 
 def _toolchains(recipe: Recipe | None) -> list[Toolchain]:

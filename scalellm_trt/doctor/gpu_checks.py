@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
 from scalellm_trt import facts
 from scalellm_trt.backends import calibration_tools
+from scalellm_trt.backends.gpu_machine import GpuMachine
 from scalellm_trt.doctor.checks import satisfies
 from scalellm_trt.memory import format_gib
+from scalellm_trt.triton import stamp_check
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,9 +18,12 @@ if TYPE_CHECKING:
     from scalellm_trt.detect import Gpu, Machine
     from scalellm_trt.doctor.checks import Check
     from scalellm_trt.doctor.gpu_task import GpuTask
+    from scalellm_trt.doctor.probe import Installation
 
 # What a desktop with one screen takes, by NVIDIA's own tools; an estimate.
 DISPLAY_NOTE = "a desktop takes 0.5 to 1 GiB of it: log out of it, or attach the screen to another card"
+
+_REBUILD = "Build it again, for this card and these versions: `scalellm-trt build RECIPE --force compile`."
 
 
 def cards(machine: Machine, task: GpuTask) -> Check:
@@ -136,29 +140,28 @@ def plan(task: GpuTask) -> Check | None:
     return task.point("plan", "a plan that fits").fail(task.plan_problem, f"See `scalellm-trt plan {task.arguments}`.")
 
 
-def stamp(service: str, stamp: Stamp, machine: Machine, task: GpuTask) -> Check:
-    """Judge whether an engine that was published can be loaded by the first card and the toolchain."""
-    point = task.point(f"engine {service}", "built on this card by these versions")
-    found = f"built on {stamp.gpu_name} by TensorRT {stamp.tensorrt}, TensorRT-LLM {stamp.tensorrt_llm}"
-    wrong = []
-    if machine.gpus and machine.gpus[0].compute_capability != stamp.compute_capability:
-        gpu = machine.gpus[0]
-        wrong.append(f"this card is {gpu.name} ({gpu.compute_capability}, the engine's {stamp.compute_capability})")
-    if not same_version(stamp.tensorrt, task.gpu.tensorrt):
-        wrong.append(f"the toolchain has TensorRT {task.gpu.tensorrt}")
-    if not wrong:
-        return point.ok(found)
-    return point.fail(f"{found}; {'; '.join(wrong)}", f"Build it here: `scalellm-trt build RECIPE` of {service}.")
+def stamp(service: str, stamp: Stamp, machine: Machine, found: Installation, task: GpuTask) -> Check:
+    """Judge whether an engine that was published can be loaded: by the first card, and by what is installed.
 
-
-def same_version(found: str, wanted: str) -> bool:
-    """Tell whether two versions agree as far as both go: 10.4.0.26 is a 10.4.0, `10.14.1.48.post1` a 10.14.1.48."""
-    pairs = zip(_numbers(found), _numbers(wanted), strict=False)
-    return bool(_numbers(found)) and all(one == other for one, other in pairs)
-
-
-def _numbers(version: str) -> list[str]:
-    return re.findall(r"\d+", version.partition("+")[0].partition(".post")[0])
+    Where nothing is installed the engine will be served in the toolchain's image: its versions are compared.
+    """
+    point = task.point(f"engine {service}", "built on this kind of card, by these versions")
+    built = f"built on {stamp.gpu_name} by TensorRT {stamp.tensorrt}, TensorRT-LLM {stamp.tensorrt_llm}"
+    gpu = task.gpu
+    here = GpuMachine(
+        cards=machine.gpus,
+        tensorrt=found.tensorrt if found.is_there else gpu.tensorrt,
+        tensorrt_llm=found.tensorrt_llm if found.is_there else gpu.tensorrt_llm,
+        trtllm_build=found.trtllm_build,
+        image=None,
+    )
+    place = "here" if found.is_there else f"of {task.toolchain.name}"
+    if wrong := stamp_check.version_problems(stamp, here, place):
+        image = f" Or serve it in {stamp.image}." if stamp.image else ""
+        return point.fail(f"{built}; {'; '.join(wrong)}", f"{_REBUILD}{image}")
+    if machine.gpus and (wrong := stamp_check.card_problems(stamp, here)):
+        return point.fail(f"{built}; {'; '.join(wrong)}", _REBUILD)
+    return point.ok(built)
 
 
 def _free(gpu: Gpu) -> int:

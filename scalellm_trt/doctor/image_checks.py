@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from scalellm_trt.doctor.gpu_checks import same_version
+from scalellm_trt.backends.gpu_machine import same_release
+from scalellm_trt.doctor.probe import MODULES
 from scalellm_trt.memory import format_gib
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ def inside(found: Installation, task: GpuTask) -> Iterator[Check]:
         yield point.ok(found.trtllm_build) if found.trtllm_build else point.fail("none", fix)
     yield _version(found.tensorrt_llm, "tensorrt-llm", gpu.tensorrt_llm, task)
     yield _version(found.tensorrt, "tensorrt", gpu.tensorrt, task)
+    yield _python_modules(found, task)
     yield _kernels(found, task)
     yield _shared_memory(found, task)
     yield _ulimits(found, task)
@@ -103,10 +105,24 @@ def _backend_library(found: Installation, task: GpuTask, wanted: str) -> Check:
 
 def _version(found: str | None, name: str, wanted: str, task: GpuTask) -> Check:
     point = task.point(name, wanted)
-    if found is not None and same_version(found, wanted):
+    if found is not None and same_release(found, wanted):
         return point.ok(found)
     fix = f"An engine loads only with the versions that built it: use {task.gpu.image}."
     return point.fail(found or "not installed", fix)
+
+
+def _python_modules(found: Installation, task: GpuTask) -> Check:
+    point = task.point("python modules", f"{', '.join(MODULES)}: the model that reads and writes text imports them")
+    if found.python is None:
+        return point.fail("no python3 on the PATH", f"Run inside {task.gpu.image}.")
+    if not found.missing_modules:
+        return point.ok(f"found by {found.python}")
+    missing = ", ".join(found.missing_modules)
+    fix = (
+        f"In the image: {found.python} -m pip install {' '.join(found.missing_modules)}; keep it with `docker commit`, "
+        "or put that line into a Dockerfile that begins with the image."
+    )
+    return point.fail(f"{found.python} does not find {missing}", fix)
 
 
 def _kernels(found: Installation, task: GpuTask) -> Check:

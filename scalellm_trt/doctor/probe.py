@@ -14,9 +14,12 @@ import shutil
 import subprocess
 from pathlib import Path
 
+# What the text model imports besides the standard library.
+MODULES = ("numpy", "tokenizers")
 LIBRARIES = ("libtensorrt_llm.so", "libnvinfer_plugin_tensorrt_llm.so")
 # The libraries have gigabytes, and listing their parts reads all of them.
 CUOBJDUMP_TIMEOUT_S = 300
+PYTHON_TIMEOUT_S = 60
 _CUBIN = re.compile(r"\.sm_(\d+)(\d)[a-z]?\.cubin")
 
 
@@ -30,6 +33,8 @@ class Installation:
         backend_libraries: the C++ backend for engines.
         trtllm_build: path of the compiler of engines.
         tensorrt_llm, tensorrt: versions of the packages; None where there are none.
+        python: what tritonserver's python models run in: the first python3 on the PATH; None where there is none.
+        missing_modules: of MODULES, those that it does not find.
         kernels: library → compute capabilities that it has code for; libraries without any code are left out.
         kernels_problem: why `kernels` is not known.
         shm_bytes: size of /dev/shm.
@@ -42,6 +47,8 @@ class Installation:
     trtllm_build: str | None
     tensorrt_llm: str | None
     tensorrt: str | None
+    python: str | None
+    missing_modules: tuple[str, ...]
     kernels: dict[str, tuple[str, ...]]
     kernels_problem: str | None
     shm_bytes: int
@@ -58,6 +65,7 @@ def look(root: Path = Path("/")) -> Installation:
     """Look at what is installed below `root`; programs are searched on the PATH."""
     trtllm_build = shutil.which("trtllm-build")
     folders = package_folders(root, trtllm_build)
+    python = shutil.which("python3")
     home = next((folder for folder in folders if (folder / "tensorrt_llm").is_dir()), None)
     kernels, problem = ({}, None) if home is None else compiled_kernels(home / "tensorrt_llm" / "libs", root)
     return Installation(
@@ -70,6 +78,8 @@ def look(root: Path = Path("/")) -> Installation:
         trtllm_build=trtllm_build,
         tensorrt_llm=version_of(folders, r"tensorrt_llm"),
         tensorrt=version_of(folders, r"tensorrt(_cu\d+)?") or library_version(root),
+        python=python,
+        missing_modules=() if python is None else missing_modules(python),
         kernels=kernels,
         kernels_problem=problem,
         shm_bytes=_size(root / "dev/shm"),
@@ -105,6 +115,20 @@ def library_version(root: Path) -> str | None:
             if match := re.fullmatch(r"libnvinfer\.so\.(\d+\.\d+\.\d+)", path.name):
                 return match[1]
     return None
+
+
+def missing_modules(python: str) -> tuple[str, ...]:
+    """Return which of MODULES an interpreter does not find; all of them where it does not start."""
+    code = "import sys; from importlib.util import find_spec; print(*(n for n in sys.argv[1:] if find_spec(n) is None))"
+    try:
+        # Not process.run: this file also runs alone, in an image that does not have us installed.
+        argv = [python, "-c", code, *MODULES]
+        done = subprocess.run(
+            argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=PYTHON_TIMEOUT_S, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return MODULES
+    return MODULES if done.returncode else tuple(done.stdout.split())
 
 
 def compiled_kernels(libs: Path, root: Path) -> tuple[dict[str, tuple[str, ...]], str | None]:
@@ -159,6 +183,7 @@ def from_json(text: str) -> Installation:
     try:
         raw = json.loads(text)
         raw["backend_libraries"] = tuple(raw["backend_libraries"])
+        raw["missing_modules"] = tuple(raw["missing_modules"])
         raw["kernels"] = {name: tuple(found) for name, found in raw["kernels"].items()}
         return Installation(**raw)
     except (KeyError, ValueError, TypeError, AttributeError) as error:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import importlib.metadata
-import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from scalellm_trt import detect, facts
+from scalellm_trt.backends.container import find_engine
 from scalellm_trt.doctor import containers, probe
 from scalellm_trt.errors import ArtefactError, ToolchainError
 from scalellm_trt.triton import binary, ports, repository_check, repository_manifest
@@ -86,7 +86,7 @@ def look(
         ToolchainError: the image is not here, or does not start.
     """
     server, problem = _tritonserver()
-    engine = next((name for name in containers.ENGINES if shutil.which(name)), None)
+    engine = find_engine()
     return Surroundings(
         machine=detect.machine(folder),
         installed={name: _version(name) for name in _wanted_packages()},

@@ -54,10 +54,10 @@ def local_machine(log: Path) -> GpuMachine:
     return gpu_machine.look(lambda argv, _: list(argv), image=None, python=python, log=log)
 
 
-def version_problems(stamp: Stamp, found: GpuMachine) -> list[str]:
-    """Say which versions differ: an engine loads only with exactly those that built it."""
+def version_problems(stamp: Stamp, found: GpuMachine, place: str = "here") -> list[str]:
+    """Say which versions differ: an engine loads only with exactly those that built it; `place` says whose they are."""
     return [
-        f"{name} here is {version or 'not installed'}, the engine was built with {wanted}"
+        f"{name} {place} is {version or 'not installed'}, the engine was built with {wanted}"
         for name, version, wanted in (
             ("TensorRT-LLM", found.tensorrt_llm, stamp.tensorrt_llm),
             ("TensorRT", found.tensorrt, stamp.tensorrt),

@@ -77,6 +77,7 @@ def test_the_cards_that_cuda_may_see_count(monkeypatch: pytest.MonkeyPatch) -> N
         ("10.4.0", "10.4.0.26", True),
         ("1.2.1+cu131", "1.2.1", True),
         ("1.2.1rc1", "1.2.1", False),
+        ("1.2.1.dev3", "1.2.1", False),
         ("10.13.3.9", "10.14.1.48", False),
         ("nonsense", "1.2.1", False),
     ],

@@ -37,6 +37,32 @@ def test_an_image_is_told_by_its_files_without_importing_anything(tmp_path: Path
     assert (found.tensorrt_llm, found.tensorrt) == ("1.2.1", "10.14.1.48.post1")
 
 
+@pytest.mark.parametrize(
+    ("script", "missing"),
+    [
+        ("echo", ()),
+        ("echo tokenizers", ("tokenizers",)),
+        ("exit 1", ("numpy", "tokenizers")),
+    ],
+)
+def test_the_python_of_the_image_is_asked_for_what_the_text_model_imports(
+    tmp_path: Path, programs: pytest.MonkeyPatch, script: str, missing: tuple[str, ...]
+) -> None:
+    folder = images.make(tmp_path)
+    (folder / "python3").write_text(f"#!/bin/sh\n{script}\n")
+    (folder / "python3").chmod(0o755)
+    programs.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
+    found = probe.look(tmp_path)
+    assert found.python == str(folder / "python3")
+    assert found.missing_modules == missing
+
+
+def test_a_real_python_finds_numpy_and_no_module_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert probe.missing_modules(sys.executable) == ()
+    monkeypatch.setattr(probe, "MODULES", ("numpy", "no_such_module"))
+    assert probe.missing_modules(sys.executable) == ("no_such_module",)
+
+
 def test_the_kernels_are_those_that_cuobjdump_lists(tmp_path: Path, programs: pytest.MonkeyPatch) -> None:
     found = look(tmp_path, programs, kernels="sm_90a sm_80 sm_89 sm_80 sm_120f sm_103", plugin_kernels="sm_80")
     assert found.kernels == {
