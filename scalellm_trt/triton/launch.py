@@ -32,6 +32,10 @@ ORCHESTRATOR_ENV: Final[Mapping[str, str]] = {
 KILL_AFTER_VARIABLE: Final = "OMPI_MCA_odls_base_sigkill_timeout"
 """Open MPI kills its processes 1 s after SIGTERM, too soon for running requests to end."""
 
+_APART: Final = (
+    "Serve each from a repository of its own (build --repository), its cards named by CUDA_VISIBLE_DEVICES=…."
+)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Launch:
@@ -51,20 +55,28 @@ def choose_mode(engines: Sequence[PublishedEngine], *, wants_orchestrator: bool)
     """Return how a server of these engines has to be started.
 
     Raises:
-        UnsupportedError: leader mode cannot serve them together.
+        UnsupportedError: they cannot be served together.
     """
     native = [engine for engine in engines if engine.hosted_by == "tensorrtllm"]
-    if wants_orchestrator and native:
-        return "orchestrator"
     spread = [engine for engine in native if engine.world_size > 1]
+    if wants_orchestrator and native:
+        if len(spread) > 1:
+            message = f"{_ranks(spread)}: each takes the first cards of the machine, so they would share them"
+            raise UnsupportedError([Problem(key="parallel.tp_size", message=message, hint=_APART)])
+        return "orchestrator"
     if not spread:
         return "plain"
     if len(native) > 1:
-        names = ", ".join(f"{engine.model} ({engine.world_size} ranks)" for engine in native)
-        message = f"{names}: in leader mode one engine over several GPUs takes all ranks of the server for itself"
-        hint = "Serve each from a repository of its own (build --repository), or all with serve --orchestrator."
+        message = (
+            f"{_ranks(native)}: in leader mode one engine over several GPUs takes all ranks of the server for itself"
+        )
+        hint = _APART if len(spread) > 1 else f"{_APART} Or all with serve --orchestrator."
         raise UnsupportedError([Problem(key="parallel.tp_size", message=message, hint=hint)])
     return "leader"
+
+
+def _ranks(engines: Sequence[PublishedEngine]) -> str:
+    return ", ".join(f"{engine.model} ({engine.world_size} ranks)" for engine in engines)
 
 
 def plan(

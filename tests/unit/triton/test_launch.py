@@ -58,7 +58,7 @@ def test_an_engine_over_two_cards_is_the_golden_mpirun_command() -> None:
 
 
 def test_an_orchestrator_is_the_golden_command() -> None:
-    made = planned(engine("a_engine", world_size=2), engine("b_engine", world_size=2), wants_orchestrator=True)
+    made = planned(engine("a_engine", world_size=2), engine("b_engine"), wants_orchestrator=True)
     assert made.mode == "orchestrator"
     assert as_text(made) == (GOLDENS / "tritonserver_orchestrator.txt").read_text()
 
@@ -72,7 +72,15 @@ def test_two_engines_cannot_share_the_ranks_of_a_leader_mode_server(other: int) 
     with pytest.raises(UnsupportedError) as caught:
         planned(engine("a_engine", world_size=2), engine("b_engine", world_size=other))
     assert "a_engine (2 ranks), b_engine" in str(caught.value)
-    assert "serve --orchestrator" in str(caught.value)
+    assert "CUDA_VISIBLE_DEVICES" in str(caught.value)
+    assert ("serve --orchestrator" in str(caught.value)) == (other == 1)
+
+
+def test_two_engines_over_several_cards_are_refused_by_name_in_an_orchestrator_too() -> None:
+    with pytest.raises(UnsupportedError) as caught:
+        planned(engine("a_engine", world_size=2), engine("b_engine", world_size=2), wants_orchestrator=True)
+    assert "a_engine (2 ranks), b_engine (2 ranks): each takes the first cards" in str(caught.value)
+    assert "--orchestrator" not in str(caught.value)
 
 
 def test_the_ranks_have_shared_memory_of_their_own_that_one_prefix_finds() -> None:
