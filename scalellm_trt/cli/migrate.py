@@ -20,6 +20,10 @@ def register(app: typer.Typer) -> None:
 
 def migrate(
     recipe: Annotated[Path, typer.Argument(help="A recipe with backend: tensorrt_llm.")],
+    toolchain: Annotated[
+        str | None,
+        typer.Option(help="The versions to go to; by default the newest whose image holds tritonserver."),
+    ] = None,
     output: Annotated[
         Path | None, typer.Option(help="Write the new recipe to this file, which must not exist.")
     ] = None,
@@ -33,7 +37,7 @@ def migrate(
     from scalellm_trt.cli import tables
     from scalellm_trt.recipe import load
 
-    made = migration.migrate(load(recipe))
+    made = migration.migrate(load(recipe), toolchain)
     text = migration.recipe_text(made, recipe)
     if output is not None:
         _write(output, text)

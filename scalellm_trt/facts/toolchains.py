@@ -47,6 +47,7 @@ class GpuToolchain:
         driver_floor: the oldest driver that can run it; `driver_floor_note` says how sure that is.
         image: the tag that is pinned; `images` are all that are accepted.
         stamp_class: tags whose engines may be exchanged: same TensorRT, same TensorRT-LLM.
+        image_has_triton: whether tritonserver is in the image, so that what is built can be served in it.
         image_note: what is known, and what is not, about the images.
         image_gb: what a pull takes, in 10^9 bytes; None where no source says it.
         build_flags: every flag of its trtllm-build → default ("none" = unset); empty without a compile step.
@@ -69,6 +70,7 @@ class GpuToolchain:
     image: str
     images: tuple[str, ...]
     stamp_class: tuple[str, ...]
+    image_has_triton: bool
     image_note: str
     image_gb: float | None
     build_flags: Mapping[str, str]
@@ -167,6 +169,7 @@ def _gpu(row: Row) -> GpuToolchain:
         image=rows.text(row, "image"),
         images=rows.texts(row, "images"),
         stamp_class=rows.texts(row, "stamp_class"),
+        image_has_triton=rows.flag(row, "image_has_triton"),
         image_note=rows.text(row, "image_note"),
         image_gb=rows.number(row, "image_gb") if "image_gb" in row else None,
         build_flags=rows.text_table(row, "build_flags"),

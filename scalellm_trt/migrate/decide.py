@@ -5,14 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from scalellm_trt import facts
-from scalellm_trt.errors import UnsupportedError
+from packaging.version import Version
+
+from scalellm_trt import facts, memory
+from scalellm_trt.errors import Problem, UnsupportedError
 from scalellm_trt.migrate import rows
 from scalellm_trt.recipe.resolved import values
 from scalellm_trt.recipe.schema import GROUPED_FORMATS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from scalellm_trt.facts import Toolchain
     from scalellm_trt.recipe import LoadedRecipe
@@ -59,14 +61,18 @@ class Migration:
     values: Mapping[str, Scalar]
 
 
-def migrate(loaded: LoadedRecipe) -> Migration:
+def migrate(loaded: LoadedRecipe, toolchain_name: str | None = None) -> Migration:
     """Return what becomes of a recipe.
+
+    Args:
+        loaded: the recipe.
+        toolchain_name: of the maintained path; None takes the newest whose image can serve.
 
     Raises:
         UnsupportedError: there is no way: it is no recipe of the engine generation, or the maintained path does not
-            take its card.
+            take its card, or there is no such toolchain.
     """
-    toolchain = _toolchain(loaded)
+    toolchain = _toolchain(loaded, toolchain_name)
     weights = _weights(loaded, toolchain)
     kv_cache_dtype = _kv_cache_dtype(loaded, toolchain, weights)
     before = values(loaded)
@@ -83,7 +89,7 @@ def migrate(loaded: LoadedRecipe) -> Migration:
                 key="toolchain",
                 before=before["toolchain"],
                 after=toolchain.name,
-                reason="the maintained versions; nothing is compiled",
+                reason="nothing is compiled",
             ),
             *_format_changes(loaded, weights, kv_cache_dtype),
             *_pool_change(loaded, kv_cache_dtype, toolchain.tokens_per_block),
@@ -105,14 +111,25 @@ def migrate(loaded: LoadedRecipe) -> Migration:
     )
 
 
-def _toolchain(loaded: LoadedRecipe) -> Toolchain:
+def _toolchain(loaded: LoadedRecipe, name: str | None) -> Toolchain:
     backend = loaded.recipe.backend
-    toolchain = facts.default_toolchain(BACKEND)
-    if backend != "tensorrt_llm" or toolchain is None:
+    if backend != "tensorrt_llm":
         message = "is on the maintained path already" if backend == BACKEND else f"{backend} recipes have no engine"
         hint = "Only recipes with backend: tensorrt_llm are migrated."
         raise UnsupportedError([loaded.problem("backend", message, hint)])
-    return toolchain
+    known = {row.name: row for row in facts.toolchains().values() if row.backend == BACKEND}
+    if name is None:
+        return newest_that_serves(known.values())
+    if name not in known:
+        message = f"{name!r} is no toolchain of {BACKEND}"
+        raise UnsupportedError([Problem(key="--toolchain", message=message, hint=f"Known: {', '.join(known)}.")])
+    return known[name]
+
+
+def newest_that_serves(toolchains: Iterable[Toolchain]) -> Toolchain:
+    """Return the newest toolchain whose image holds Triton: what is written for it can be run today."""
+    found = [(Version(row.gpu.tensorrt_llm), row) for row in toolchains if row.gpu and row.gpu.image_has_triton]
+    return max(found, key=lambda each: each[0])[1]
 
 
 def _weights(loaded: LoadedRecipe, toolchain: Toolchain) -> str:
@@ -182,7 +199,10 @@ def _pool_change(loaded: LoadedRecipe, kv_cache_dtype: str, tokens_per_block: in
     tokens = loaded.recipe.serving.kv_cache_tokens
     if tokens is None or loaded.recipe.quantization.kv_cache_dtype == "auto" or kv_cache_dtype != "auto":
         return []
-    halved = max(tokens // 2 // tokens_per_block * tokens_per_block, loaded.recipe.limits.max_seq_len)
+    whole = tokens // 2 // tokens_per_block * tokens_per_block
+    # One sequence in whole blocks and a spare one: with less the recipe would be refused.
+    least = memory.num_blocks(loaded.recipe.limits.max_seq_len, tokens_per_block) + 1
+    halved = max(whole, least * tokens_per_block)
     return [
         Change(
             key="serving.kv_cache_tokens",

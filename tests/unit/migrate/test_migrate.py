@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from scalellm_trt import facts, recipe
 from scalellm_trt.errors import UnsupportedError
 from scalellm_trt.migrate import Migration, migrate, recipe_text, rows
+from scalellm_trt.migrate.decide import newest_that_serves
 from scalellm_trt.recipe.keys import known_keys
 from scalellm_trt.recipe.tree import dotted
 
@@ -41,10 +43,10 @@ def test_every_engine_recipe_becomes_one_that_loads_and_that_its_card_takes(path
     made = tmp_path / "new.yaml"
     made.write_text(recipe_text(migrated(path), path))
     new, old = recipe.load(made).recipe, recipe.load(path).recipe
-    assert (new.backend, new.toolchain, new.model, new.limits) == ("llmapi", "tensorrt-llm-1.3", old.model, old.limits)
+    assert (new.backend, new.toolchain, new.model, new.limits) == ("llmapi", "llmapi-1.2.1", old.model, old.limits)
     kv_cache_dtype = old.model.dtype if new.quantization.kv_cache_dtype == "auto" else new.quantization.kv_cache_dtype
     card = facts.hardware()[new.hardware].compute_capability
-    assert facts.combination("llmapi", "tensorrt-llm-1.3", new.quantization.weights, kv_cache_dtype, card).is_allowed
+    assert facts.combination("llmapi", "llmapi-1.2.1", new.quantization.weights, kv_cache_dtype, card).is_allowed
     assert facts.weight_formats()[f"llmapi/{new.quantization.weights}"].is_supported
     assert f"Made from {path} by" in made.read_text()
 
@@ -73,9 +75,33 @@ def test_a_pool_that_goes_to_16_bits_keeps_its_bytes_in_whole_blocks(tmp_path: P
     extra = "limits:\n  max_seq_len: 2048\nserving:\n  kv_cache_tokens: 10304\n"
     made = migrated(written(tmp_path, weights="int4_awq", kv_cache_dtype="int8", extra=extra))
     assert after(made, "serving.kv_cache_tokens") == 5152
-    small = extra.replace("10304", "2048")
+    small = extra.replace("10304", "2080")
     made = migrated(written(tmp_path, weights="int4_awq", kv_cache_dtype="int8", extra=small))
     assert after(made, "serving.kv_cache_tokens") == "unchanged"
+
+
+def test_a_halved_pool_keeps_one_sequence_and_the_spare_block(tmp_path: Path) -> None:
+    extra = "limits:\n  max_seq_len: 2048\nserving:\n  kv_cache_tokens: 3200\n"
+    made = migrated(written(tmp_path, weights="int4_awq", kv_cache_dtype="int8", extra=extra))
+    assert after(made, "serving.kv_cache_tokens") == 2048 + 32
+
+
+def test_the_toolchain_is_the_newest_that_can_be_served_today_and_can_be_chosen(tmp_path: Path) -> None:
+    path = written(tmp_path, weights="fp8")
+    row = facts.toolchains()[str(migrated(path).values["toolchain"])]
+    assert row.gpu is not None
+    assert row.gpu.image_has_triton
+    assert migrate(recipe.load(path), "tensorrt-llm-1.3").values["toolchain"] == "tensorrt-llm-1.3"
+    with pytest.raises(UnsupportedError, match=r"--toolchain: 'tensorrt-llm-1.2.1' is no toolchain of llmapi"):
+        migrate(recipe.load(path), "tensorrt-llm-1.2.1")
+
+
+def test_a_newer_image_with_triton_is_preferred_once_it_is_known() -> None:
+    old, new = facts.toolchains()["llmapi-1.2.1"], facts.toolchains()["tensorrt-llm-1.3"]
+    assert new.gpu is not None
+    with_triton = dataclasses.replace(new, gpu=dataclasses.replace(new.gpu, image_has_triton=True))
+    assert newest_that_serves([with_triton, old]).name == new.name
+    assert newest_that_serves([old, new]).name == old.name
 
 
 def test_keys_without_effect_are_left_out(tmp_path: Path) -> None:
