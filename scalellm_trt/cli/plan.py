@@ -50,7 +50,7 @@ def register(app: typer.Typer, look: Look | None = None, preview: Preview | None
         wanted = _objective(objective) if suggest else None
         study = (look or _look)(recipe, workspace, hardware, wanted, prompt, max_tokens)
         if json:
-            _print_json(study, prompt, max_tokens)
+            _print_json(study, builds, prompt, max_tokens)
             return
         _print(study, recipe, workspace, prompt, max_tokens)
         if study.refusal is not None:
@@ -77,18 +77,21 @@ def _print(study: Study, recipe: Path, workspace: Workspace, prompt: int, max_to
         plan_speed.show_suggestion(study.suggestion, recipe, on)
 
 
-def _print_json(study: Study, prompt: int, max_tokens: int) -> None:
+def _print_json(study: Study, builds: Path, prompt: int, max_tokens: int) -> None:
     import sys
+    from dataclasses import asdict
 
+    from scalellm_trt.cli import measured
     from scalellm_trt.plan import outlook, report_json
 
-    refusal = study.refusal
+    refusal, found = study.refusal, measured.find(study.plan, builds)
     text = report_json(
         study.plan,
         outlook(study.plan, prompt=prompt, max_tokens=max_tokens, ttft_limit_ms=study.recipe.slo.ttft_ms),
         changes=study.changes,
         problems=() if refusal is None else refusal.problems,
         suggestion=study.suggestion,
+        measured=None if found is None else asdict(found),
     )
     typer.echo(text, nl=False)
     if refusal is not None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from scalellm_trt.plan.slices import to_json
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from scalellm_trt.errors import Problem
     from scalellm_trt.plan.outlook import Outlook
@@ -24,14 +24,25 @@ def report_json(
     changes: Sequence[Decision] = (),
     problems: Sequence[Problem] = (),
     suggestion: Suggestion | None = None,
+    measured: Mapping[str, object] | None = None,
 ) -> str:
-    """Return the plan's own JSON with the verdict, what it means for users, changes for another card, a suggestion."""
+    """Return the plan's own JSON with the verdict, what it means for users, changes for another card, a suggestion.
+
+    Args:
+        plan: what was decided.
+        outlook: its speed and score.
+        changes: made for another card.
+        problems: why it does not fit.
+        suggestion: better limits, where they were asked for.
+        measured: what a server took when it last ran; None where none did.
+    """
     body = json.loads(to_json(plan))
     body["fits"] = plan.fits
     body["problems"] = [{"key": p.key, "message": p.message, "hint": p.hint} for p in problems]
     body["changes"] = [asdict(change) for change in changes]
     body["outlook"] = _outlook(outlook)
     body["suggestion"] = None if suggestion is None else _suggestion(suggestion)
+    body["measured"] = measured
     return json.dumps(body, indent=2, default=str) + "\n"
 
 

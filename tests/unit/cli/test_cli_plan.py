@@ -15,6 +15,7 @@ from scalellm_trt.cli import plan_speed, plan_view
 from scalellm_trt.errors import RecipeError
 from scalellm_trt.pipeline import Study
 from scalellm_trt.plan import Decision, DoesNotFitError, outlook
+from scalellm_trt.triton import measured
 from tests.fakes import gpu_planning
 from tests.fakes.planning import GIB, MACHINE, loaded, make
 
@@ -173,3 +174,16 @@ def test_a_machine_without_the_card_is_warned_about_its_own_memory_only() -> Non
     output = shown(RTX4090)
     assert "compile needs 28.9 GiB of host memory: this machine, which has no GPU, has 24.0 GiB" in output
     assert "available right now" not in shown(RTX4090, dataclasses.replace(MACHINE, memory_available_bytes=1))
+
+
+def test_json_has_what_a_server_measured_beside_what_is_planned(tmp_path: Path) -> None:
+    assert json.loads(run(RTX4090, "--json", "--builds", str(tmp_path)))["measured"] is None
+    path = tmp_path / RTX4090.plan.name / measured.FILE_NAME
+    figures = measured.Measured(engine_bytes=14 * GIB, kv_cache_tokens=20480)
+    measured.write({"chat_engine": figures}, path, tmp_path / "server.log")
+    found = json.loads(run(RTX4090, "--json", "--builds", str(tmp_path)))["measured"]
+    assert found["source"] == str(path)
+    assert found["models"]["chat_engine"]["kv_cache_tokens"] == 20480
+    [weights] = found["parts"]
+    assert weights["measured_bytes"] == 14 * GIB
+    assert weights["planned_bytes"] == pytest.approx(12.4 * GIB, rel=0.01)

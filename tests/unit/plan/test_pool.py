@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from scalellm_trt.plan import concurrency, last_loader_fraction, num_sequences
+from scalellm_trt.plan import DoesNotFitError, concurrency, last_loader_fraction, num_sequences
 from tests.fakes import planning
 from tests.fakes.gpu_planning import RTX4090, make
 
@@ -30,6 +30,12 @@ def test_a_pool_that_is_left_open_is_what_the_card_leaves() -> None:
 def test_a_pool_is_never_larger_than_the_batch_can_use() -> None:
     plan = make(serving={}, limits=RTX4090 | {"max_batch_size": 2})
     assert plan.serving.kv_cache_tokens == 2 * 4096 + 32
+
+
+def test_a_card_without_room_for_one_sequence_is_held_against_one_and_the_spare_block() -> None:
+    with pytest.raises(DoesNotFitError) as caught:
+        make(serving={}, quantization={"weights": "full_prec"})
+    assert caught.value.plan.serving.kv_cache_tokens == 4096 + 32
 
 
 def test_three_services_get_equal_absolute_pools_of_at_least_one_full_sequence() -> None:
