@@ -12,6 +12,8 @@ import shutil
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Literal
 
+from scalellm_trt.errors import ToolchainError
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
@@ -63,6 +65,19 @@ class ContainerRun:
 def find_engine() -> EngineName | None:
     """Return the first container engine on the PATH."""
     return next((name for name in ENGINES if shutil.which(name)), None)
+
+
+def require_engine() -> EngineName:
+    """Return the first container engine on the PATH.
+
+    Raises:
+        ToolchainError: there is none.
+    """
+    found = find_engine()
+    if found is None:
+        message = f"--container: neither {' nor '.join(ENGINES)} is on the PATH"
+        raise ToolchainError(message, hint="Install one, with NVIDIA's container toolkit: scalellm-trt doctor")
+    return found
 
 
 def run_command(engine: EngineName, run: ContainerRun) -> list[str]:

@@ -75,12 +75,17 @@ def parse(text: str, *, image: str | None) -> GpuMachine:
     packages: Mapping[str, str | None] = raw["packages"]
     cards = nvidia.parse(raw["cards"]).gpus
     return GpuMachine(
-        cards=tuple(cards[index] for index in _visible(len(cards), os.environ.get(CUDA_DEVICES))),
+        cards=visible(cards),
         tensorrt=packages["tensorrt"],
         tensorrt_llm=packages["tensorrt_llm"],
         trtllm_build=raw["trtllm_build"],
         image=image,
     )
+
+
+def visible(cards: Sequence[Gpu]) -> tuple[Gpu, ...]:
+    """Return the cards that a program started here may use, in its order."""
+    return tuple(cards[index] for index in _visible(len(cards), os.environ.get(CUDA_DEVICES)))
 
 
 def problems(found: GpuMachine, toolchain: GpuToolchain, hardware: Hardware) -> list[str]:

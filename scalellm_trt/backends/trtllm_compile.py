@@ -8,7 +8,7 @@ import shutil
 from typing import TYPE_CHECKING, Final
 
 from scalellm_trt import detect, facts, process
-from scalellm_trt.backends import build_failures, container, engine_files, gpu_machine, trtllm_build
+from scalellm_trt.backends import build_failures, container, engine_files, gpu_machine, image, trtllm_build
 from scalellm_trt.checkpoint.tokenizer_files import copy_tokenizer_files
 from scalellm_trt.errors import StageError, ToolchainError
 
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
     from scalellm_trt.artefacts.types import Stamp
     from scalellm_trt.backends.base import Progress
-    from scalellm_trt.backends.container import EngineName
     from scalellm_trt.backends.gpu_machine import GpuMachine
     from scalellm_trt.backends.site import Site
     from scalellm_trt.facts import GpuToolchain
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
 
 BEAT_S: Final = 5.0
 NUM_CAUSE_LINES: Final = 200
-CONTAINER_TIMEOUT_S: Final = 30.0
 # Until the builder speaks, the checkpoint is read; native weight-only formats are quantized meanwhile, on one core.
 BUILDER_MARK: Final = "[TRT]"
 QUANTIZED_ON_LOAD: Final = ("int8_wo", "int4_wo")
@@ -42,14 +40,7 @@ def look(site: Site, toolchain: GpuToolchain) -> GpuMachine:
     log = fresh_log(site, "probe")
     if site.container is None:
         return gpu_machine.look(lambda argv, _: list(argv), image=None, python=shutil.which("python3") or "", log=log)
-    engine, image = site.container, choose_image(site.container, toolchain)
-
-    def wrap(argv: Sequence[str], out_dir: Path) -> list[str]:
-        mounts = [container.Mount(path=gpu_machine.PROBE), container.Mount(path=out_dir, is_read_only=False)]
-        run = _container_run(image, argv, mounts, name=f"scalellm-probe-{os.getpid()}", pull="missing")
-        return container.run_command(engine, run)
-
-    return gpu_machine.look(wrap, image=image, python="python3", log=log)
+    return image.look(site.container, toolchain, log)
 
 
 def command(plan: Plan, site: Site, checkpoint_dir: Path, out_dir: Path, gpu_name: str) -> list[str]:
@@ -78,8 +69,8 @@ def command(plan: Plan, site: Site, checkpoint_dir: Path, out_dir: Path, gpu_nam
     mounts = [container.Mount(path=paths.checkpoint_dir), container.Mount(path=paths.out_dir, is_read_only=False)]
     if paths.timing_cache is not None:
         mounts.append(container.Mount(path=paths.timing_cache))
-    image = choose_image(site.container, toolchain)
-    run = _container_run(image, argv, mounts, name=container_name(out_dir), workdir=paths.out_dir)
+    chosen = image.choose(site.container, toolchain)
+    run = image.run_of(chosen, argv, mounts, name=container_name(out_dir), workdir=paths.out_dir)
     return container.run_command(site.container, run)
 
 
@@ -99,39 +90,18 @@ def compile_engine(plan: Plan, site: Site, checkpoint_dir: Path, out_dir: Path, 
     argv = command(plan, site, checkpoint_dir, out_dir, found.cards[0].name)
     log = fresh_log(site, "compile")
     if site.container is not None:
-        remove_container(site.container, container_name(out_dir))
+        image.remove(site.container, container_name(out_dir))
     try:
         process.run(argv, log=log, on_beat=_Reporter(plan, site, out_dir, log, progress), beat_s=BEAT_S)
     except process.CommandFailedError as error:
         raise _explained(error, plan) from error
     finally:
         if site.container is not None:
-            remove_container(site.container, container_name(out_dir))
+            image.remove(site.container, container_name(out_dir))
     _check(plan, toolchain, out_dir, log)
     _keep_timing_cache(out_dir, trtllm_build.timing_cache_path(site.cache_dir, found.cards[0].name, toolchain.tensorrt))
     copy_tokenizer_files(checkpoint_dir, out_dir)
     return gpu_machine.stamp(found, toolchain)
-
-
-def choose_image(engine: EngineName, toolchain: GpuToolchain) -> str:
-    """Return the pinned image, or where it is not on this machine another whose engines are the same and that is."""
-    for image in dict.fromkeys((toolchain.image, *toolchain.stamp_class)):
-        try:
-            process.output(container.inspect_command(engine, image), timeout_s=CONTAINER_TIMEOUT_S)
-        except StageError:
-            continue
-        except ToolchainError:
-            break
-        return image
-    return toolchain.image
-
-
-def remove_container(engine: EngineName, name: str) -> None:
-    """End what an earlier or interrupted build left running; usually there is nothing."""
-    try:
-        process.output(container.remove_command(engine, name), timeout_s=CONTAINER_TIMEOUT_S)
-    except (StageError, ToolchainError):
-        return
 
 
 def container_name(out_dir: Path) -> str:
@@ -152,28 +122,6 @@ def phase(lines: Sequence[str], weights: str) -> str:
     if any(BUILDER_MARK in line for line in lines):
         return "building the engine"
     return "quantizing weights on the CPU" if weights in QUANTIZED_ON_LOAD else "reading the checkpoint"
-
-
-def _container_run(
-    image: str,
-    argv: Sequence[str],
-    mounts: Sequence[container.Mount],
-    *,
-    name: str,
-    pull: container.Pull = "never",
-    workdir: Path | None = None,
-) -> container.ContainerRun:
-    return container.ContainerRun(
-        image=image,
-        name=name,
-        argv=argv,
-        mounts=mounts,
-        user_id=os.getuid(),
-        group_id=os.getgid(),
-        pull=pull,
-        workdir=workdir,
-        env={name: value for name in (gpu_machine.CUDA_DEVICES,) if (value := os.environ.get(name)) is not None},
-    )
 
 
 class _Reporter:
@@ -201,7 +149,9 @@ class _Reporter:
         if self._engine is None:
             return beat.rss_bytes
         try:
-            top = process.output(container.processes_command(self._engine, self._name), timeout_s=CONTAINER_TIMEOUT_S)
+            top = process.output(
+                container.processes_command(self._engine, self._name), timeout_s=image.CONTAINER_TIMEOUT_S
+            )
         except (StageError, ToolchainError):
             return beat.rss_bytes
         return container.resident_bytes(top)

@@ -63,17 +63,18 @@ def build(
     )
     console = tables.console(stderr=as_json)
     if dry_run:
-        _show_dry_run(pipeline.dry_run(recipe, workspace=workspace, until=last, force=forced), repository, as_json)
+        previews = pipeline.dry_run(recipe, workspace=workspace, until=last, force=forced, smoke=smoke)
+        _show_dry_run(previews, repository, as_json)
         return
     with timeline(console) as reporter:
         report = pipeline.build(recipe, workspace=workspace, reporter=reporter, until=last, force=forced, smoke=smoke)
     if as_json:
         typer.echo(json.dumps({**dataclasses.asdict(report), "num_stages_run": report.num_stages_run}))
     else:
-        _show_summary(console, report, last, repository)
+        _show_summary(console, report, last, repository, is_in_image=container)
 
 
-def _show_summary(console: Console, report: BuildReport, last: Step, repository: Path) -> None:
+def _show_summary(console: Console, report: BuildReport, last: Step, repository: Path, *, is_in_image: bool) -> None:
     total = sum(step.seconds for step in report.steps)
     if report.num_stages_run:
         console.print(f"\n{report.name}: {total:.1f} s", highlight=False)
@@ -84,20 +85,18 @@ def _show_summary(console: Console, report: BuildReport, last: Step, repository:
     else:
         console.print(f"{report.name}: nothing changed, 0 stages run", highlight=False)
     if last == "assemble":
-        console.print(
-            f"Serve it: scripts/tritonserver --model-repository {repository}", highlight=False, soft_wrap=True
+        how = (
+            f"scalellm-trt serve --container --repository {repository}"
+            if is_in_image
+            else f"scripts/tritonserver --model-repository {repository}"
         )
+        console.print(f"Serve it: {how}", highlight=False, soft_wrap=True)
 
 
 def _container_engine(is_dry_run: bool) -> EngineName:
-    from scalellm_trt.backends.container import ENGINES, find_engine
-    from scalellm_trt.errors import ToolchainError
+    from scalellm_trt.backends import container
 
-    found = find_engine() or (ENGINES[0] if is_dry_run else None)
-    if found is None:
-        message = f"--container: neither {' nor '.join(ENGINES)} is on the PATH"
-        raise ToolchainError(message, hint="Install one, with NVIDIA's container toolkit: scalellm-trt doctor")
-    return found
+    return (container.find_engine() or container.ENGINES[0]) if is_dry_run else container.require_engine()
 
 
 def _show_dry_run(steps: list[StepPreview], repository: Path, as_json: bool) -> None:

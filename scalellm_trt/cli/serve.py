@@ -39,6 +39,9 @@ def serve(
     timeout: Annotated[float, typer.Option(min=1, help="Seconds to wait until every model is loaded.")] = 600.0,
     exit_timeout: Annotated[int, typer.Option(min=0, help="Seconds that running requests may take at the end.")] = 30,
     builds: Annotated[Path, typer.Option(help="Where artefacts, cache and logs are kept.")] = Path("builds"),
+    container: Annotated[
+        bool, typer.Option("--container", help="Run the tritonserver of the toolchain's image, with docker or podman.")
+    ] = False,
     orchestrator: Annotated[
         bool, typer.Option("--orchestrator", help="Engines over several GPUs: one server that spawns their workers.")
     ] = False,
@@ -46,10 +49,12 @@ def serve(
 ) -> None:
     """Serve every model of the repository with tritonserver, until Ctrl-C or SIGTERM.
 
-    tritonserver is taken from the PATH, else from the PyPI wheel. An engine over several GPUs gets a server per GPU,
-    under mpirun. Exit code 7 with the reason when it does not come up, or crashes later.
+    tritonserver is taken from the PATH, else from the PyPI wheel; with --container from the image that the services
+    were built for. An engine over several GPUs gets a server per GPU, under mpirun. Exit code 7 with the reason when it
+    does not come up, or crashes later.
     """
-    from scalellm_trt.triton import binary, server, serving, stamp_check
+    from scalellm_trt.backends.container import require_engine
+    from scalellm_trt.triton import binary, server, server_image, serving, stamp_check
     from scalellm_trt.triton import repository as repositories
     from scalellm_trt.triton.server_command import ServerOptions, new_shm_prefix
 
@@ -63,9 +68,13 @@ def serve(
         exit_timeout_s=exit_timeout,
     )
     log = builds / ".cache" / "logs" / f"tritonserver-{grpc_port}.log"
-    program = binary.find()
     state_dir = repositories.state_dir_for(repository, builds / ".cache" / "repository")
-    stamp_check.check(repository, lambda: stamp_check.local_machine(log.with_name("probe.log")))
+    probe_log = log.with_name("probe.log")
+    if container:
+        program = server_image.find(repository, require_engine(), probe_log)
+    else:
+        program = binary.find()
+        stamp_check.check(repository, lambda: stamp_check.local_machine(probe_log))
     engines, launch = serving.prepare(program, options, state_dir=state_dir, wants_orchestrator=orchestrator)
     with _stop_signals(), server.start(program, options, log=log, launch=launch) as running:
         with _progress_line() as progress:

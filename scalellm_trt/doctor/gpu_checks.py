@@ -159,7 +159,7 @@ def stamp(service: str, stamp: Stamp, machine: Machine, found: Installation, tas
     if wrong := stamp_check.version_problems(stamp, here, place):
         image = f" Or serve it in {stamp.image}." if stamp.image else ""
         return point.fail(f"{built}; {'; '.join(wrong)}", f"{_REBUILD}{image}")
-    if machine.gpus and (wrong := stamp_check.card_problems(stamp, here)):
+    if machine.gpus and (wrong := stamp_check.card_problems(stamp, here.cards)):
         return point.fail(f"{built}; {'; '.join(wrong)}", _REBUILD)
     return point.ok(built)
 

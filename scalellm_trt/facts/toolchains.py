@@ -81,6 +81,11 @@ class GpuToolchain:
     has_inner_cancel: bool
     backend_library: str | None
 
+    @property
+    def has_tritonserver(self) -> bool:
+        """Whether the pinned image is one of Triton's; others have to be given a tritonserver first."""
+        return "/tritonserver:" in self.image
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Toolchain:

@@ -158,6 +158,7 @@ def _assemble(run: _Build, plan: Plan, backend: Backend, checkpoint: Checkpoint,
             owner_digest=digest.of_value(inputs),
             engine_digest=engine.digest,
             stamp=engine.stamp,
+            toolchain=plan.toolchain,
             root=root,
             state_dir=state_dir,
         )
@@ -170,9 +171,9 @@ def _smoke(run: _Build, plan: Plan, checkpoint: Checkpoint, engine: Engine, mode
         return []
     if not run.smoke:
         return ["not smoke-tested: --no-smoke"]
-    found = gate.find_server()
-    if found is None:
-        return ["not smoke-tested: no tritonserver for it on the PATH"]
+    found = gate.find_server(plan, run.workspace.container)
+    if isinstance(found, str):
+        return [f"not smoke-tested: {found}"]
     builds_dir = run.workspace.builds_dir
     gate.check(plan, checkpoint, engine, models, found=found, builds_dir=builds_dir, progress=run.reporter.progress)
     return ["smoke test passed"]

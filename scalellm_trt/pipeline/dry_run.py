@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from scalellm_trt import recipe
 from scalellm_trt.artefacts.stage_cache import StageCache
 from scalellm_trt.backends import backend_for
+from scalellm_trt.pipeline import gate
 from scalellm_trt.pipeline.prepare import stage_inputs
 from scalellm_trt.pipeline.preview import UPSTREAM, explain, preview
 from scalellm_trt.pipeline.steps import StepPreview
@@ -24,8 +25,12 @@ if TYPE_CHECKING:
 UNKNOWN_KEY = "KEY"
 
 
-def dry_run(path: Path, *, workspace: Workspace, until: Step, force: frozenset[Step]) -> list[StepPreview]:
+def dry_run(
+    path: Path, *, workspace: Workspace, until: Step, force: frozenset[Step], smoke: bool = True
+) -> list[StepPreview]:
     """Return what a build would do; nothing is written, downloaded or started but short questions to the machine.
+
+    With `smoke`, what is published is served and asked before: `assemble` has the argv of that server.
 
     Raises:
         RecipeError, UnsupportedError: as for a build.
@@ -35,6 +40,8 @@ def dry_run(path: Path, *, workspace: Workspace, until: Step, force: frozenset[S
     previews = []
     for step, reasons in preview(path, workspace=workspace, until=until, force=force):
         commands = [] if step == "plan" else stage_commands(loaded, plan, workspace, step)
+        if step == "assemble" and smoke and (served := _gate_command(loaded, plan, workspace)):
+            commands.append(served)
         previews.append(
             StepPreview(
                 step=step,
@@ -64,6 +71,11 @@ def stage_commands(loaded: LoadedRecipe, plan: Plan, workspace: Workspace, stage
         _, found = cache.look(plan.name, name, inputs) if upstream is not None else ([], None)
         source, upstream = done, None if found is None else found.digest
     return backend.commands(plan, stage, *directories[stage])
+
+
+def _gate_command(loaded: LoadedRecipe, plan: Plan, workspace: Workspace) -> list[str]:
+    models = backend_for(plan.backend, workspace.site(loaded)).planned_models(plan, None)
+    return gate.command(plan, models, workspace) if gate.is_needed(plan) else []
 
 
 def _files(loaded: LoadedRecipe, plan: Plan, workspace: Workspace) -> dict[str, str | None]:

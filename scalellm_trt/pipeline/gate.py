@@ -1,7 +1,8 @@
 """Serve what is about to be published from a repository of its own, ask it the smoke questions, keep the verdict.
 
-The gate is for engines that nobody ran before: those of GPU toolchains. It needs a tritonserver that can load them,
-which is one on the PATH, inside NVIDIA's image; elsewhere the build is published unproven and says so.
+The gate is for engines that nobody ran before: those of GPU toolchains. It needs a tritonserver that can load them: the
+image's, where the build compiles in the image, else one on the PATH. Elsewhere the build is published unproven and
+says so.
 """
 
 from __future__ import annotations
@@ -19,10 +20,22 @@ from typing import TYPE_CHECKING
 from scalellm_trt import detect, facts
 from scalellm_trt.artefacts import digest, manifest
 from scalellm_trt.artefacts.types import Engine
+from scalellm_trt.backends import image
 from scalellm_trt.backends.openvino import WEIGHT_FORMATS, OpenVinoBackend
+from scalellm_trt.detect import nvidia
 from scalellm_trt.errors import ThresholdMissedError, ToolchainError
 from scalellm_trt.pipeline import smoke
-from scalellm_trt.triton import binary, client, ports, repository, server, serving
+from scalellm_trt.triton import (
+    binary,
+    client,
+    launch,
+    ports,
+    published_engines,
+    repository,
+    server,
+    server_image,
+    serving,
+)
 from scalellm_trt.triton.client import TextParams
 from scalellm_trt.triton.server_command import ServerOptions, new_shm_prefix
 
@@ -30,7 +43,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from scalellm_trt.artefacts.types import Checkpoint, TritonModel
+    from scalellm_trt.backends.container import EngineName
     from scalellm_trt.pipeline.smoke import Asker, SmokeReport
+    from scalellm_trt.pipeline.steps import Workspace
     from scalellm_trt.plan import Plan
     from scalellm_trt.triton.binary import ServerBinary
 
@@ -67,13 +82,53 @@ def is_needed(plan: Plan) -> bool:
     return facts.toolchains()[plan.toolchain].gpu is not None
 
 
-def find_server() -> ServerBinary | None:
-    """Return the tritonserver on the PATH; the one of the wheel has no backend for GPU engines."""
+def find_server(plan: Plan, engine: EngineName | None) -> ServerBinary | str:
+    """Return the server that can load the plan's engine, or say why there is none.
+
+    Args:
+        plan: names the toolchain, and so the image.
+        engine: of a build in a container; None for one that has its tools here.
+    """
+    if engine is None:
+        found = _server_here()
+        # The one of the wheel has no backend for GPU engines.
+        return found if found is not None and found.origin == "path" else "no tritonserver for it on the PATH"
+    gpu = facts.toolchains()[plan.toolchain].gpu
+    if gpu is None or not gpu.has_tritonserver:
+        return "no tritonserver in its image"
+    if not nvidia.look().gpus:
+        return "no NVIDIA card here"
+    return server_image.binary_of(engine, image.choose(engine, gpu))
+
+
+def command(plan: Plan, models: Sequence[TritonModel], workspace: Workspace) -> list[str]:
+    """Return the argv of the gate's server, for a dry run: the real one takes free ports and a name of its own.
+
+    In a container it is shown on machines without a card too. Empty where no server is known.
+    """
+    gpu = facts.toolchains()[plan.toolchain].gpu
+    if gpu is None:
+        return []
+    found: ServerBinary | str
+    if workspace.container is not None and gpu.has_tritonserver:
+        found = server_image.binary_of(workspace.container, image.choose(workspace.container, gpu))
+    else:
+        found = find_server(plan, workspace.container)
+    if isinstance(found, str):
+        return []
+    root = (workspace.builds_dir / ".cache" / "smoke" / plan.name).resolve()
+    options = ServerOptions(repository=root, shm_prefix="scalellm_smoke_")
+    engines = published_engines.of_models(models, plan.name)
+    mode = launch.choose_mode(engines, wants_orchestrator=False)
+    planned = launch.plan(found, options, engines, mode, num_gpus=plan.world_size)
+    return list((planned if found.image is None else server_image.contain(planned, found.image, options)).argv)
+
+
+def _server_here() -> ServerBinary | None:
     try:
-        found = binary.find()
+        return binary.find()
     except ToolchainError:
         return None
-    return found if found.origin == "path" else None
 
 
 def check(
@@ -93,9 +148,11 @@ def check(
         ServerNotReadyError: the server did not come up with them.
     """
     reference: tuple[str, ...] | None = None
-    if can_have_reference(plan, detect.machine().memory_available_bytes):
+    # The CPU engine lives in this Python, not in an image.
+    here = found if found.image is None else _server_here()
+    if here is not None and can_have_reference(plan, detect.machine().memory_available_bytes):
         progress("ask the CPU engine of the same checkpoint", 0.1)
-        reference = _reference(plan, checkpoint, found, builds_dir)
+        reference = _reference(plan, checkpoint, here, builds_dir)
     progress("start the engine", 0.3)
     with served(models, plan, engine, found=found, builds_dir=builds_dir, log_name="smoke") as url:
         for model in models:
@@ -155,6 +212,7 @@ def served(
         owner_digest=digest.of_value(engine.digest),
         engine_digest=engine.digest,
         stamp=engine.stamp,
+        toolchain=plan.toolchain,
         root=root,
         state_dir=state_dir,
     )
@@ -167,9 +225,9 @@ def served(
         metrics_port=metrics_port,
     )
     try:
-        _, launch = serving.prepare(found, options, state_dir=state_dir, wants_orchestrator=False)
+        _, planned = serving.prepare(found, options, state_dir=state_dir, wants_orchestrator=False)
         log = builds_dir / plan.name / "logs" / f"{log_name}.log"
-        with server.start(found, options, log=log, launch=launch) as running:
+        with server.start(found, options, log=log, launch=planned) as running:
             yield running.wait_ready(READY_TIMEOUT_S).grpc_address
     finally:
         _clear(root, state_dir)

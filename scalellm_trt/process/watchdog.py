@@ -1,6 +1,7 @@
 """A process of its own that ends a command's process group when the process that started the command is gone.
 
-Run as `python -I -S watchdog.py PARENT GROUP GRACE_S [SHM_PREFIX]` by the command's parent; standard library only.
+Run as `python -I -S watchdog.py PARENT GROUP GRACE_S [SHM_PREFIX [PROGRAM ARGUMENT…]]` by the command's parent;
+standard library only. The program is run last: it ends what is no process of the group, as a container is.
 A signal sent by the kernel on the parent's death would reach the server, not the python backend's stubs: these
 notice a dead server only once somebody has reaped it, which in a container without an init never happens.
 """
@@ -11,12 +12,14 @@ import contextlib
 import os
 import select
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
 
 SHARED_MEMORY = Path("/dev/shm")
 POLL_S = 0.1
+LAST_TIMEOUT_S = 60.0
 _STATE, _SESSION = 0, 3  # fields of /proc/PID/stat, counted from the one behind the name
 
 
@@ -82,8 +85,11 @@ def main(arguments: list[str]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     wait_for_end(parent)
     end_group(group, grace_s)
-    for shm_prefix in arguments[3:]:
+    for shm_prefix in arguments[3:4]:
         remove_shared_memory(shm_prefix)
+    if last := arguments[4:]:
+        with contextlib.suppress(OSError, subprocess.SubprocessError):
+            subprocess.run(last, timeout=LAST_TIMEOUT_S, check=False)
 
 
 if __name__ == "__main__":

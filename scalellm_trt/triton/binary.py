@@ -22,13 +22,18 @@ from scalellm_trt.triton.host import Host
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from scalellm_trt.triton.server_image import ServerImage
+
 PROGRAM_NAME = "tritonserver"
 WHEEL = "nvidia-pytriton"
 STUB_NAME = "triton_python_backend_stub"
 PYTHON_BACKEND_FILES = ("libtriton_python.so", "triton_python_backend_utils.py")
 WRAPPER_MARK = b"scalellm_trt.triton.passthrough"
 
-_INSTALL_HINT = "Install the embedded CPU stack: pip install 'scalellm-trt[cpu]'; or run inside NVIDIA's Triton image."
+_INSTALL_HINT = (
+    "Install the embedded CPU stack: pip install 'scalellm-trt[cpu]'; or run inside NVIDIA's Triton image, which "
+    "`scalellm-trt serve --container` does for services of a GPU."
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,13 +47,15 @@ class ServerBinary:
         library_dirs: what LD_LIBRARY_PATH needs.
         program_dirs: what PATH needs. The python backend's stub is isolated from PYTHONPATH and takes the packages
             of the `python3` that it finds there: this is how it comes to a virtual environment's.
+        image: the container image that the program is in, under its bare name; None for one of this machine.
     """
 
     executable: Path
-    origin: Literal["path", "wheel"]
+    origin: Literal["path", "wheel", "image"]
     backend_directory: Path | None = None
     library_dirs: tuple[Path, ...] = ()
     program_dirs: tuple[Path, ...] = ()
+    image: ServerImage | None = None
 
     def environment(self, base: Mapping[str, str]) -> dict[str, str]:
         """Return `base` with what this server needs put in front of what is there."""

@@ -39,11 +39,17 @@ _APART: Final = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Launch:
-    """What is run. `env` is added to the server's environment."""
+    """What is run.
+
+    Attributes:
+        env: added to the server's environment.
+        last: run once the server has ended or was ended, in whatever way.
+    """
 
     mode: LaunchMode
     argv: tuple[str, ...]
     env: Mapping[str, str] = field(default_factory=dict)
+    last: tuple[str, ...] = ()
 
     @property
     def program(self) -> str:

@@ -11,8 +11,10 @@ from scalellm_trt.triton import repository_manifest
 from scalellm_trt.triton.staging import SETTINGS_NAME, VERSION_NAME
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
+
+    from scalellm_trt.artefacts.types import TritonModel
 
 HostedBy = Literal["tensorrtllm", "llmapi"]
 
@@ -46,15 +48,26 @@ def find(root: Path) -> tuple[PublishedEngine, ...]:
     for record in repository_manifest.read(root).services.values():
         for name, model in record.current.models.items():
             settings = _settings(root / name / VERSION_NAME / SETTINGS_NAME)
-            hosted_by: HostedBy | None = "llmapi" if settings.get("engine") == "llmapi" else None
-            if model.backend == "tensorrtllm":
-                hosted_by = "tensorrtllm"
-            if hosted_by is not None:
-                found.append(_engine(name, record.name, hosted_by, settings))
-    return tuple(sorted(found, key=lambda engine: engine.model))
+            found.append(_engine(name, record.name, model.backend, settings))
+    return _sorted(found)
 
 
-def _engine(name: str, service: str, hosted_by: HostedBy, settings: Mapping[str, object]) -> PublishedEngine:
+def of_models(models: Sequence[TritonModel], service: str) -> tuple[PublishedEngine, ...]:
+    """Return the engines that a service of `models` will have once it is published."""
+    return _sorted([_engine(model.name, service, model.backend, model.settings) for model in models])
+
+
+def _sorted(found: Sequence[PublishedEngine | None]) -> tuple[PublishedEngine, ...]:
+    return tuple(sorted((engine for engine in found if engine is not None), key=lambda engine: engine.model))
+
+
+def _engine(name: str, service: str, backend: str, settings: Mapping[str, object]) -> PublishedEngine | None:
+    """Return what takes memory of a GPU; None for a model that only stands in front of it."""
+    hosted_by: HostedBy | None = "llmapi" if settings.get("engine") == "llmapi" else None
+    if backend == "tensorrtllm":
+        hosted_by = "tensorrtllm"
+    if hosted_by is None:
+        return None
     paths = settings.get("repository_paths")
     return PublishedEngine(
         model=name,

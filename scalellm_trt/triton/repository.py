@@ -58,6 +58,7 @@ def publish(
     root: Path,
     state_dir: Path,
     stamp: Stamp | None = None,
+    toolchain: str | None = None,
     trace: Trace = untraced,
 ) -> Repository:
     """Make `service` consist of `models`, and keep what it was for `rollback`.
@@ -71,6 +72,7 @@ def publish(
         root: the repository; made where missing.
         state_dir: from `state_dir_for`; on the file system of `root`.
         stamp: of the engine; `serve` compares it with where it is about to be loaded.
+        toolchain: its row; says which image can serve it.
         trace: called before each step that changes the disk.
 
     Raises:
@@ -99,6 +101,7 @@ def publish(
                 for model in models
             },
             stamp=stamp,
+            toolchain=toolchain,
         )
         _switch(root, state_dir, manifest, service, version, staged=staged, old=record, trace=trace)
     return describe(root)

@@ -53,6 +53,7 @@ class Version:
         created: ISO 8601, UTC.
         models: directory name → what it holds.
         stamp: of an engine that loads on one kind of card only.
+        toolchain: row of data/toolchains.yaml that the service runs with; None where nobody said.
     """
 
     recipe: str
@@ -62,6 +63,7 @@ class Version:
     created: str
     models: Mapping[str, ModelRecord]
     stamp: Stamp | None = None
+    toolchain: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,6 +158,7 @@ def _version(raw: object) -> Version:
         created=_text(fields["created"]),
         models={name: _model(model) for name, model in _mapping(fields["models"]).items()},
         stamp=_stamp(fields.get("stamp")),
+        toolchain=None if fields.get("toolchain") is None else _text(fields["toolchain"]),
     )
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from scalellm_trt import process
 from scalellm_trt.artefacts.types import Endpoint
-from scalellm_trt.errors import ServerNotReadyError
+from scalellm_trt.errors import ServerNotReadyError, StageError, ToolchainError
 from scalellm_trt.process import watchdog
 from scalellm_trt.triton import ports, repository_check, server_log
 from scalellm_trt.triton.launch import Launch
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 POLL_S = 0.1
 HTTP_TIMEOUT_S = 2.0
 KILL_GRACE_S = 2.0
+LAST_TIMEOUT_S = 60.0
 MAX_LOG_BYTES_READ = 1 << 20
 
 
@@ -72,25 +73,32 @@ def start(
             [
                 *(sys.executable, "-I", "-S", watchdog.__file__),
                 *(str(os.getpid()), str(child.pid), str(options.exit_timeout_s + KILL_GRACE_S), options.shm_prefix),
+                *launch.last,
             ],
             log=Path(os.devnull),
         )
     except BaseException:
         process.stop(child)
         raise
-    return RunningServer(child, guard, options, log)
+    return RunningServer(child, guard, options, log, launch.last)
 
 
 class RunningServer:
     """A started tritonserver; leaving the context stops it."""
 
     def __init__(
-        self, child: subprocess.Popen[bytes], guard: subprocess.Popen[bytes], options: ServerOptions, log: Path
+        self,
+        child: subprocess.Popen[bytes],
+        guard: subprocess.Popen[bytes],
+        options: ServerOptions,
+        log: Path,
+        last: tuple[str, ...],
     ) -> None:
-        """Take over a started child and its watchdog."""
+        """Take over a started child and its watchdog; `last` is run when both have ended."""
         self._child = child
         self._guard = guard
         self._options = options
+        self._last = last
         self._started = time.monotonic()
         self._model_names: tuple[str, ...] = ()
         self.log = log
@@ -156,6 +164,10 @@ class RunningServer:
         """End the server and everything that it started, without letting requests end."""
         watchdog.kill_session(self._child.pid)
         self._child.wait()
+        # Before the watchdog, which would do it should we be killed meanwhile.
+        if self._last:
+            with contextlib.suppress(StageError, ToolchainError):
+                process.output(self._last, timeout_s=LAST_TIMEOUT_S)
         process.stop(self._guard)
         watchdog.remove_shared_memory(self._options.shm_prefix)
 

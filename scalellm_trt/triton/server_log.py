@@ -19,6 +19,7 @@ _PARSE_ERROR = re.compile(r"Error parsing text-format inference\.ModelConfig: (.
 _PORT_IN_USE = re.compile(r"failed to start (\w+) service: .*'([^']+)' already in use")
 _NO_LIBRARY = re.compile(r"error while loading shared libraries: (.*)$")
 _BAD_OPTION = re.compile(r"(unrecognized option .*|option .* requires an argument.*)$")
+_CONTAINER_FAILED = re.compile(r"^docker: (?:Error response from daemon: )?(.*)$")
 _CREATING = re.compile(r"error: creating server: (.*)$")
 
 
@@ -49,6 +50,8 @@ def failure_reasons(lines: Iterable[str]) -> list[str]:
             causes[f"the model {match[1]} failed to load: {_unescape(match[2])}"] = None
         elif match := _PORT_IN_USE.search(line):
             causes[f"{match[2]} ({match[1]}) is already in use"] = None
+        elif match := _CONTAINER_FAILED.match(line):
+            causes[f"the container did not start: {match[1]}"] = None
         elif match := _NO_LIBRARY.search(line) or _BAD_OPTION.search(line):
             causes[match[1]] = None
         elif match := _CREATING.search(line):

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from scalellm_trt.detect import nvidia
 from scalellm_trt.errors import ToolchainError
-from scalellm_trt.triton import launch, measured, published_engines, repository
+from scalellm_trt.triton import launch, measured, published_engines, repository, server_image
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -41,10 +42,14 @@ def prepare(
     if 0 < num_gpus < num_ranks:
         message = f"{num_gpus} GPUs are fewer than the {num_ranks} ranks of an engine of {root}"
         raise ToolchainError(message, hint="Serve it on a machine with more, or build with a smaller parallel.tp_size.")
+    if binary.image is not None:
+        placed = replace(options, repository=root.resolve())
+        inside = launch.plan(binary, placed, engines, mode, num_gpus=num_gpus)
+        return engines, server_image.contain(inside, binary.image, placed)
     planned = launch.plan(binary, options, engines, mode, num_gpus=num_gpus)
     if shutil.which(planned.program) is None:
         message = f"{planned.program} is not on the PATH; {mode} mode starts tritonserver under it"
-        raise ToolchainError(message, hint="Run `scalellm-trt serve` inside the toolchain's image, which has it.")
+        raise ToolchainError(message, hint="The toolchain's image has it: scalellm-trt serve --container")
     return engines, planned
 
 

@@ -11,11 +11,12 @@ from scalellm_trt.errors import ArtefactError, ToolchainError
 from scalellm_trt.triton import repository_manifest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from scalellm_trt.artefacts.types import Stamp
     from scalellm_trt.backends.gpu_machine import GpuMachine
+    from scalellm_trt.detect import Gpu
 
 
 def check(root: Path, look: Callable[[], GpuMachine]) -> None:
@@ -25,21 +26,27 @@ def check(root: Path, look: Callable[[], GpuMachine]) -> None:
         ArtefactError: an engine is for another card; with the command that builds it anew.
         ToolchainError: the versions at hand are not the engine's; with the image that has them.
     """
-    stamped = {
-        record.name: (record.current.stamp, record.current.recipe)
-        for record in repository_manifest.read(root).services.values()
-        if record.current.stamp is not None
-    }
+    stamped = _stamped(root)
     if not stamped:
         return
     found = look()
     for service, (stamp, recipe) in stamped.items():
         if wrong := version_problems(stamp, found):
-            image = f"run this inside {stamp.image}, or " if stamp.image else ""
+            image = f"scalellm-trt serve --container, or inside {stamp.image}, or " if stamp.image else ""
             hint = f"To serve it: {image}build it with the toolchain at hand: {_rebuild(recipe)}"
             message = f"{service}: its engine cannot be loaded here: {'; '.join(wrong)}"
             raise ToolchainError(message, hint=hint)
-        if wrong := card_problems(stamp, found):
+    check_cards(root, found.cards)
+
+
+def check_cards(root: Path, cards: Sequence[Gpu]) -> None:
+    """Refuse engines that another kind of card than the first one here built.
+
+    Raises:
+        ArtefactError: there is one; with the command that builds it anew.
+    """
+    for service, (stamp, recipe) in _stamped(root).items():
+        if wrong := card_problems(stamp, cards):
             message = f"{service}: its engine cannot be loaded here: {'; '.join(wrong)}"
             raise ArtefactError(message, hint=f"Build it for this card: {_rebuild(recipe)}")
 
@@ -66,15 +73,24 @@ def version_problems(stamp: Stamp, found: GpuMachine, place: str = "here") -> li
     ]
 
 
-def card_problems(stamp: Stamp, found: GpuMachine) -> list[str]:
+def card_problems(stamp: Stamp, cards: Sequence[Gpu]) -> list[str]:
     """Say why the first card cannot load the engine: its kernels are compiled and chosen for one kind of card."""
-    if not found.cards:
+    if not cards:
         return [f"there is no card, the engine was built on {stamp.gpu_name}"]
-    card = found.cards[0]
+    card = cards[0]
     if (card.name, card.compute_capability) == (stamp.gpu_name, stamp.compute_capability):
         return []
     here = f"{card.name} (compute capability {card.compute_capability})"
     return [f"the card is {here}, the engine was built on {stamp.gpu_name} ({stamp.compute_capability})"]
+
+
+def _stamped(root: Path) -> Mapping[str, tuple[Stamp, str]]:
+    """Return stamp and recipe of each service that has a stamp."""
+    return {
+        record.name: (record.current.stamp, record.current.recipe)
+        for record in repository_manifest.read(root).services.values()
+        if record.current.stamp is not None
+    }
 
 
 def _rebuild(recipe: str) -> str:
