@@ -70,7 +70,7 @@ def driver(card: Gpu, task: GpuTask) -> Check:
 def device_memory(ours: Sequence[Gpu], task: GpuTask) -> Check:
     """Judge the free memory of the cards that the model takes: total memory is not what an engine gets."""
     needed_bytes = task.needed_bytes("device")
-    needed = "give a recipe to know" if needed_bytes is None else f"{format_gib(needed_bytes)} on each card"
+    needed = task.unknown_need if needed_bytes is None else f"{format_gib(needed_bytes)} on each card"
     point = task.point("device memory", needed)
     tightest = min(ours, key=_free)
     found = f"{format_gib(tightest.memory_free_bytes)} free of {format_gib(tightest.memory_bytes)}"
@@ -85,7 +85,7 @@ def device_memory(ours: Sequence[Gpu], task: GpuTask) -> Check:
 def host_memory(machine: Machine, task: GpuTask) -> Check:
     """Judge the host's free memory against the greediest stage."""
     needed_bytes = task.needed_bytes("host")
-    point = task.point("host memory", "give a recipe to know" if needed_bytes is None else format_gib(needed_bytes))
+    point = task.point("host memory", task.unknown_need if needed_bytes is None else format_gib(needed_bytes))
     found = f"{format_gib(machine.memory_available_bytes)} available of {format_gib(machine.memory_total_bytes)}"
     if needed_bytes is None or machine.memory_available_bytes >= needed_bytes:
         return point.ok(found)
@@ -99,7 +99,7 @@ def disk(machine: Machine, task: GpuTask, pull_bytes: int) -> Check:
     """Judge the free disk space against the plan's artefacts and an image that has to be pulled."""
     planned = task.needed_bytes("disk")
     pull = f" and {format_gib(pull_bytes)} of image" if pull_bytes else ""
-    amount = "artefacts (give a recipe to know)" if planned is None else f"{format_gib(planned)} of artefacts"
+    amount = f"artefacts ({task.unknown_need})" if planned is None else f"{format_gib(planned)} of artefacts"
     point = task.point("disk for the build", amount + pull)
     found = f"{format_gib(machine.disk_free_bytes)} free"
     if machine.disk_free_bytes >= (planned or 0) + pull_bytes:

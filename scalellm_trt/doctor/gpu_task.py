@@ -46,6 +46,15 @@ class GpuTask:
         """Return a point that stops this task's backend where it fails."""
         return Point(name=name, needed=needed, backend=self.toolchain.backend)
 
+    @property
+    def unknown_need(self) -> str:
+        """Say how what is needed can be known where there is no plan."""
+        if self.model_source is None:
+            return "give a recipe to know"
+        if self.plan_problem is None:
+            return f"known after `scalellm-trt build {self.arguments} --until plan`"
+        return "known once the recipe can be planned"
+
     def needed_bytes(self, place: Place) -> int | None:
         """Return what the greediest stage needs in a place, on the disk what all leave there; None: nobody knows."""
         budgets = () if self.plan is None else self.plan.budgets

@@ -9,7 +9,7 @@ from scalellm_trt import pipeline
 from scalellm_trt import recipe as recipes
 from scalellm_trt.detect import nvidia
 from scalellm_trt.doctor import gpu_task
-from scalellm_trt.errors import Problem, RecipeError, ScaleLLMError
+from scalellm_trt.errors import Problem, RecipeError, ScaleLLMError, UnsupportedError
 from scalellm_trt.pipeline.preview import UnknownModelError
 from scalellm_trt.plan import DoesNotFitError
 
@@ -41,7 +41,7 @@ def about(path: Path | None, hardware: str | None, toolchain: str | None, worksp
 
     Raises:
         RecipeError: the recipe is wrong, or the words contradict each other.
-        UnsupportedError: there is no such hardware or toolchain.
+        UnsupportedError: there is no such hardware or toolchain, also where the recipe names it.
     """
     if path is not None and (hardware or toolchain):
         option = "--hardware" if hardware else "--toolchain"
@@ -66,4 +66,8 @@ def _task(path: Path, recipe: Recipe, workspace: Workspace) -> GpuTask | None:
     except DoesNotFitError as error:
         return gpu_task.for_recipe(path, recipe, error.plan, str(error).splitlines()[0])
     except ScaleLLMError as error:
-        return gpu_task.for_recipe(path, recipe, None, str(error).splitlines()[0])
+        task = gpu_task.for_recipe(path, recipe, None, str(error).splitlines()[0])
+        # Without a card to judge there is nothing to say but this: `hardware` or `backend` is wrong.
+        if task is None and isinstance(error, UnsupportedError):
+            raise
+        return task

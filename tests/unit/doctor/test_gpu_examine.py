@@ -266,6 +266,16 @@ def test_what_calibrates_is_looked_for_where_the_build_runs(monkeypatch: pytest.
     assert "no-such-library is not installed" in check.found
 
 
+def test_what_is_not_known_without_a_plan_says_how_it_becomes_known() -> None:
+    assert ask(around())["host memory"].needed == "give a recipe to know"
+    task = dataclasses.replace(TASK, arguments="recipes/x.yaml", model_source="hf:some/model")
+    assert ask(around(), task)["host memory"].needed == "known after `scalellm-trt build recipes/x.yaml --until plan`"
+    task = dataclasses.replace(task, plan_problem="parallel.tp_size: 3 ranks")
+    found = ask(around(), task)
+    assert found["device memory"].needed == "known once the recipe can be planned"
+    assert found["disk for the build"].needed.startswith("artefacts (known once")
+
+
 def test_a_recipe_that_cannot_be_planned_fails_with_the_reason() -> None:
     task = dataclasses.replace(TASK, arguments="recipes/x.yaml", plan_problem="does not fit: 30 GiB > 24 GiB")
     check = ask(around(), task)["plan"]

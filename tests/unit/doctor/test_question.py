@@ -62,3 +62,21 @@ def test_a_recipe_that_does_not_fit_still_tells_what_it_needs(tmp_path: Path) ->
     assert task.plan_problem is not None
     assert "does not fit" in task.plan_problem
     assert (task.needed_bytes("device") or 0) > 24 << 30
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("hardware: cpu", "hardware: rtx4080", "'rtx4080' is not a known class of hardware"),
+        ("hardware: cpu", "hardware: rtx4090", "'openvino' does not run on rtx4090"),
+        ("backend: openvino", "backend: tensorrt_llm", "'tensorrt_llm' does not run on cpu"),
+    ],
+)
+def test_a_recipe_whose_card_is_wrong_is_refused_as_plan_refuses_it(
+    tmp_path: Path, old: str, new: str, words: str
+) -> None:
+    body = "schema: 1\nname: wrong\nmodel:\n  source: hf:Qwen/Qwen2.5-7B-Instruct\nhardware: cpu\nbackend: openvino\n"
+    path = tmp_path / "wrong.yaml"
+    path.write_text(body.replace(old, new))
+    with pytest.raises(UnsupportedError, match=words):
+        about(path, None, None, Workspace())
