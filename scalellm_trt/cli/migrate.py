@@ -61,14 +61,23 @@ def show(migration: Migration, on: Console) -> None:
     for change in migration.changes:
         changes.add_row(change.key, escape(str(change.before)), escape(str(change.after)), escape(change.reason))
     on.print(changes)
-    names = table(on, "stays", "value", "engine", "LLM(...)", "note")
-    for name in migration.renamings:
-        names.add_row(name.key, escape(str(name.value)), escape(name.engine), name.llmapi or "–", escape(name.note))
     on.print()
-    on.print(names)
+    _show_names(migration, on)
     on.print()
     for note in migration.notes:
         on.print(escape(note), soft_wrap=True)
+
+
+def _show_names(migration: Migration, on: Console) -> None:
+    """Print each option in three lines: a column of a table would cut names in two."""
+    from rich.markup import escape
+    from rich.padding import Padding
+
+    on.print("[bold]stays, under another name[/]")
+    for name in migration.renamings:
+        on.print(f"{name.key}: [bold]{escape(str(name.value))}[/]", soft_wrap=True)
+        on.print(f"    {escape(name.engine)} → {escape(name.llmapi or 'no argument of LLM(...)')}", soft_wrap=True)
+        on.print(Padding(escape(name.note), (0, 0, 0, 4)))
 
 
 def to_json(migration: Migration, text: str, output: Path | None) -> str:
