@@ -59,7 +59,7 @@ def show_memory(plan: Plan, machine: Machine, on: Console) -> None:
     others = table(on, "stage", "place", "needs", "here", "made of", numbers=("needs", "here"))
     for budget in plan.budgets:
         if budget.place != main:
-            parts = ", ".join(f"{name} {format_gib(num_bytes)}" for name, num_bytes in budget.summary().items())
+            parts = ", ".join(f"{name} {format_gib(num_bytes)}" for name, num_bytes in budget.labelled().items())
             others.add_row(budget.stage, budget.place, format_gib(budget.total_bytes), _available(budget), parts)
     on.print(others)
     _show_warnings(plan, machine, on)

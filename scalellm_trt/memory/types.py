@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 Stage = Literal["quantize", "compile", "load", "serve"]
 Place = Literal["host", "device", "disk"]
 
+_ESTIMATE = " (estimate)"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemoryItem:
@@ -51,9 +53,14 @@ class MemoryBudget:
         """Sum the items by their name up to a colon, in the order of the items: what a reader takes in at a glance."""
         sums: dict[str, int] = {}
         for item in self.items:
-            name = item.name.split(":")[0].removesuffix(" (estimate)")
+            name = item.name.split(":")[0].removesuffix(_ESTIMATE)
             sums[name] = sums.get(name, 0) + item.num_bytes
         return sums
+
+    def labelled(self) -> dict[str, int]:
+        """Return the summary for people: "(estimate)" stands behind a name that has items which nobody measured."""
+        estimates = {item.name.split(":")[0].removesuffix(_ESTIMATE) for item in self.items if _ESTIMATE in item.name}
+        return {f"{name}{_ESTIMATE if name in estimates else ''}": size for name, size in self.summary().items()}
 
     def item_bytes(self, name: str) -> int:
         """Return the bytes under one name of the summary; 0 where there is none."""

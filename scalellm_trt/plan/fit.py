@@ -41,7 +41,7 @@ def problem(recipe: Recipe, plan: Plan, machine: Machine, problem_at: ProblemAt,
     if not short:
         return None
     worst = max(short, key=lambda budget: budget.total_bytes - budget.available_bytes)
-    items = " + ".join(f"{name} {format_gib(num_bytes)}" for name, num_bytes in worst.summary().items())
+    items = " + ".join(f"{name} {format_gib(num_bytes)}" for name, num_bytes in worst.labelled().items())
     message = f"does not fit: {worst.stage} takes {items} = {format_gib(worst.total_bytes)} > {_usable(worst, machine)}"
     changes = [change for change, _ in zip(suggestions(recipe, try_plan), range(MAX_SUGGESTIONS), strict=False)]
     reserved = 0 if worst.place == "device" else machine.memory_total_bytes - worst.available_bytes

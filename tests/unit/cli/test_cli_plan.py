@@ -187,3 +187,7 @@ def test_json_has_what_a_server_measured_beside_what_is_planned(tmp_path: Path) 
     [weights] = found["parts"]
     assert weights["measured_bytes"] == 14 * GIB
     assert weights["planned_bytes"] == pytest.approx(12.4 * GIB, rel=0.01)
+
+
+def test_figures_of_the_host_that_nobody_measured_are_labelled() -> None:
+    assert "python and builder (estimate) 4.0 GiB, constants 12.4 GiB" in shown(RTX4090, width=160)
