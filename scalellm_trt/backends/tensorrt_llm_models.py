@@ -16,6 +16,7 @@ from scalellm_trt.backends.runtime_files import files_behind
 from scalellm_trt.backends.text_model import ENTRY_MODULE, TEXT_INPUTS, TEXT_OUTPUTS, eos_token_ids
 from scalellm_trt.checkpoint.tokenizer_files import TOKENIZER_FILES
 from scalellm_trt.errors import ArtefactError, Problem
+from scalellm_trt.memory import LARGEST_FREE_PERCENT
 from scalellm_trt.runtime.settings import ServiceSettings
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ RESPONSE_SPACING_MS: Final = 1.0
 """For each live stream: with 64 streams a response every 64 ms, two or three tokens of a 30 ms step."""
 
 WORKER_PATH: Final = "/opt/tritonserver/backends/tensorrtllm/trtllmExecutorWorker"
-FREE_MEMORY_PERCENT: Final = range(95, 100)
+FREE_MEMORY_PERCENT: Final = range(95, LARGEST_FREE_PERCENT + 1)
 """Of the memory that is free when a model loads: only an upper bound, the budget in tokens is what decides."""
 
 

@@ -14,11 +14,12 @@ from scalellm_trt.memory.formulas import (
     logits_bytes,
     num_blocks,
 )
-from scalellm_trt.memory.tensorrt_llm import kv_tokens_that_fit
+from scalellm_trt.memory.tensorrt_llm import LARGEST_FREE_PERCENT, kv_tokens_that_fit
 from scalellm_trt.memory.types import MemoryBudget, MemoryInputs, MemoryItem, Place, Stage
 from scalellm_trt.memory.weights import Shard, TensorGroup, tensor_groups, total_bytes
 
 __all__ = [
+    "LARGEST_FREE_PERCENT",
     "MemoryBudget",
     "MemoryInputs",
     "MemoryItem",

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 FUSED_ATTENTION_SINCE = (8, 0)  # compute capability; tensorrt-llm: Turing has no fused context attention kernels
 
+LARGEST_FREE_PERCENT = 99  # of free memory that an engine may be told to take for its pool: the fraction is below 1
+
 
 def budgets(inputs: MemoryInputs) -> tuple[MemoryBudget, ...]:
     """Return the budgets of the four stages on the device, in host memory and on disk.
@@ -69,9 +71,13 @@ def kv_block_bytes(inputs: MemoryInputs) -> int:
 
 
 def kv_tokens_that_fit(inputs: MemoryInputs) -> int:
-    """Return the KV pool of one service, in tokens of whole blocks, that the rest of the card holds; may be 0."""
+    """Return the KV pool of one service, in tokens of whole blocks, that the rest of the card holds; may be 0.
+
+    An engine takes at most a fraction below 1 of what is free when it loads, which the margin is part of.
+    """
     rest = sum(item.num_bytes for item in serve_device_items(inputs) if item.name != "KV cache")
     left = max(0, usable_device_bytes(inputs) - rest) // inputs.services
+    left = min(left, (left + inputs.hardware.reserved_bytes) * LARGEST_FREE_PERCENT // 100)
     return left // kv_block_bytes(inputs) * inputs.toolchain.tokens_per_block
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from scalellm_trt.backends.tensorrt_llm_models import free_memory_fraction
 from scalellm_trt.plan import DoesNotFitError, concurrency, last_loader_fraction, num_sequences
 from tests.fakes import planning
 from tests.fakes.gpu_planning import RTX4090, make
@@ -30,6 +31,19 @@ def test_a_pool_that_is_left_open_is_what_the_card_leaves() -> None:
 def test_a_pool_is_never_larger_than_the_batch_can_use() -> None:
     plan = make(serving={}, limits=RTX4090 | {"max_batch_size": 2})
     assert plan.serving.kv_cache_tokens == 2 * 4096 + 32
+
+
+@pytest.mark.parametrize(("hardware", "services"), [("rtx4090", 1), ("h100", 1), ("h200", 2)])
+def test_an_open_pool_is_one_that_the_engine_takes_whole(hardware: str, services: int) -> None:
+    """The engine takes min(pool, fraction x free memory), and no fraction above 0.99 is written."""
+    quantization = {"weights": "fp8", "kv_cache_dtype": "fp8"}
+    limits = RTX4090 | {"max_batch_size": 256}
+    plan = make(serving={}, hardware=hardware, services=services, quantization=quantization, limits=limits)
+    load = next(b for b in plan.budgets if (b.stage, b.place) == ("load", "device"))
+    pool = plan.serving.kv_cache_bytes
+    free_for_the_last = load.available_bytes - load.total_bytes + pool
+    assert pool <= free_memory_fraction(plan) * free_for_the_last
+    assert pool > 0.97 * free_for_the_last or services > 1 or hardware == "rtx4090"
 
 
 def test_a_card_without_room_for_one_sequence_is_held_against_one_and_the_spare_block() -> None:
