@@ -76,7 +76,7 @@ def serve(
         program = binary.find()
         stamp_check.check(repository, lambda: stamp_check.local_machine(probe_log))
     engines, launch = serving.prepare(program, options, state_dir=state_dir, wants_orchestrator=orchestrator)
-    with _stop_signals(), server.start(program, options, log=log, launch=launch) as running:
+    with stop_signals(), server.start(program, options, log=log, launch=launch) as running:
         with _progress_line() as progress:
             endpoint = running.wait_ready(timeout, progress)
         serving.record(engines, log, builds)
@@ -89,7 +89,7 @@ def serve(
 
 
 @contextlib.contextmanager
-def _stop_signals() -> Iterator[None]:
+def stop_signals() -> Iterator[None]:
     """Let SIGTERM and a closed terminal mean what Ctrl-C means, so that the server is always stopped."""
 
     def interrupt(number: int, frame: FrameType | None) -> None:

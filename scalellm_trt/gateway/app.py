@@ -1,0 +1,228 @@
+"""The gateway as an ASGI application: routes in, jobs at the engine, answers out."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import aclosing, asynccontextmanager
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from pydantic import BaseModel
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from scalellm_trt.gateway import jobs, schemas, sse
+from scalellm_trt.gateway.disconnect import ClientGoneError, until_gone
+from scalellm_trt.gateway.errors import ApiError
+from scalellm_trt.gateway.front import RECORD, Front, json_response
+from scalellm_trt.gateway.metrics import Metrics
+from scalellm_trt.gateway.replies import ChatDialect, CompletionDialect, PredictDialect
+from scalellm_trt.gateway.running import Running
+from scalellm_trt.gateway.upstream import Upstream
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
+
+    from starlette.types import ASGIApp, Receive, Scope, Send
+
+    from scalellm_trt.gateway.jobs import Job
+    from scalellm_trt.gateway.options import GatewayOptions
+    from scalellm_trt.gateway.replies import Dialect, StreamDialect
+    from scalellm_trt.gateway.request_log import RequestRecord
+    from scalellm_trt.gateway.served import GatewayModel
+
+Fields = TypeVar("Fields", bound=BaseModel)
+Result = TypeVar("Result")
+METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+
+class Gateway:
+    """What the routes share."""
+
+    def __init__(self, models: Mapping[str, GatewayModel], options: GatewayOptions) -> None:
+        """Offer `models`; connections are made when the application starts."""
+        self.models, self.options, self.metrics = models, options, Metrics()
+        self._upstream: Upstream | None = None
+
+    @property
+    def upstream(self) -> Upstream:
+        """The server; only while the application runs."""
+        assert self._upstream is not None
+        return self._upstream
+
+    @asynccontextmanager
+    async def lifespan(self, app: Starlette) -> AsyncGenerator[None, None]:
+        """Hold the connections while the application runs."""
+        self._upstream = Upstream(self.options.url, self.options.num_channels)
+        try:
+            yield
+        finally:
+            await self._upstream.close()
+
+    async def is_ready(self) -> bool:
+        """Ask the server, and take note of its answer."""
+        is_ready = await self.upstream.is_ready()
+        self.metrics.backend_up.labels(self.options.url).set(is_ready)
+        return is_ready
+
+    async def chat(self, request: Request, send: Send) -> None:
+        """Answer `/v1/chat/completions`."""
+        job = await self._job(request, schemas.ChatRequest, jobs.of_chat)
+        await self._answer(request, send, job, ChatDialect(job))
+
+    async def completion(self, request: Request, send: Send) -> None:
+        """Answer `/v1/completions`."""
+        job = await self._job(request, schemas.CompletionRequest, jobs.of_completion)
+        await self._answer(request, send, job, CompletionDialect(job))
+
+    async def predict(self, request: Request, send: Send) -> None:
+        """Answer `/predict`."""
+        job = await self._job(request, schemas.PredictRequest, jobs.of_predict)
+        await self._answer_whole(request, send, job, PredictDialect())
+
+    async def list_models(self, request: Request) -> Response:
+        """Answer `/v1/models`."""
+        return json_response({"object": "list", "data": [_model_json(model) for model in self.models.values()]})
+
+    async def one_model(self, request: Request) -> Response:
+        """Answer `/v1/models/{model}`."""
+        return json_response(_model_json(jobs.find_model(self.models, request.path_params["model"])))
+
+    async def live(self, request: Request) -> Response:
+        """Answer `/health/live`."""
+        return Response()
+
+    async def ready(self, request: Request) -> Response:
+        """Answer `/health/ready`: whether the server is."""
+        return Response(status_code=200 if await self.is_ready() else 503)
+
+    async def render_metrics(self, request: Request) -> Response:
+        """Answer `/metrics`."""
+        await self.is_ready()
+        self.metrics.connections.set(self.upstream.num_connections())
+        return Response(self.metrics.render(), headers={"content-type": METRICS_TYPE})
+
+    async def _job(
+        self,
+        request: Request,
+        schema: type[Fields],
+        understand: Callable[[Fields, GatewayModel, GatewayOptions, str], Job],
+    ) -> Job:
+        record: RequestRecord = request.scope[RECORD]
+        fields = schemas.parse(await _read_body(request, self.options.max_body_bytes), schema)
+        model = jobs.find_model(self.models, getattr(fields, "model", None))
+        record.model = model.name
+        record.user, record.metadata = getattr(fields, "user", None), getattr(fields, "metadata", None)
+        # Template and tokenizer take milliseconds for a long prompt, in which every stream would stand still.
+        job = await asyncio.to_thread(understand, fields, model, self.options, record.request_id)
+        record.stream = job.stream
+        return job
+
+    async def _answer(self, request: Request, send: Send, job: Job, dialect: StreamDialect) -> None:
+        if job.stream:
+            running = Running(job, self.upstream, self.metrics, request.scope[RECORD])
+            await _serve(request, running, self._stream(send, running, job, dialect, request.scope[RECORD]))
+        else:
+            await self._answer_whole(request, send, job, dialect)
+
+    async def _answer_whole(self, request: Request, send: Send, job: Job, dialect: Dialect) -> None:
+        running = Running(job, self.upstream, self.metrics, request.scope[RECORD])
+        answers = await _serve(request, running, running.whole())
+        response = json_response(dialect.whole(answers, running.usage))
+        await response(request.scope, request.receive, send)
+
+    async def _stream(
+        self, send: Send, running: Running, job: Job, dialect: StreamDialect, record: RequestRecord
+    ) -> None:
+        """Send the answer as events; a refusal before the first of them still has its status."""
+        seen: set[int] = set()
+        try:
+            async with aclosing(running.deltas()) as deltas:
+                async for index, delta in deltas:
+                    if not seen:
+                        await send({"type": "http.response.start", "status": 200, "headers": list(sse.HEADERS)})
+                    chunk = dialect.chunk(index, delta, is_first=index not in seen)
+                    seen.add(index)
+                    # Waits while the client reads slower than the model writes: nothing more is fetched meanwhile.
+                    await _send_part(send, sse.event(chunk))
+        except ApiError as error:
+            if not seen:
+                raise
+            record.error = error.message
+            self.metrics.failures.labels(str(error.status)).inc()
+            await _send_part(send, sse.event(error.body()), is_last=True)
+            return
+        if job.include_usage:
+            await _send_part(send, sse.event(dialect.usage_chunk(running.usage)))
+        await _send_part(send, sse.DONE, is_last=True)
+
+
+class _Generating:
+    """A route that sends its answer itself."""
+
+    def __init__(self, handle: Callable[[Request, Send], Coroutine[Any, Any, None]]) -> None:
+        self._handle = handle
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._handle(Request(scope, receive), send)
+
+
+def make_app(models: Mapping[str, GatewayModel], options: GatewayOptions) -> ASGIApp:
+    """Return the application that offers `models`."""
+    gateway = Gateway(models, options)
+    routes = [
+        Route("/v1/chat/completions", _Generating(gateway.chat), methods=["POST"]),
+        Route("/v1/completions", _Generating(gateway.completion), methods=["POST"]),
+        Route("/predict", _Generating(gateway.predict), methods=["POST"]),
+        Route("/v1/models", gateway.list_models),
+        Route("/v1/models/{model:path}", gateway.one_model),
+        *(Route(path, gateway.live) for path in ("/health/live", "/v2/health/live")),
+        *(Route(path, gateway.ready) for path in ("/health", "/health/ready", "/v2/health/ready")),
+        Route("/metrics", gateway.render_metrics),
+    ]
+    app = Starlette(routes=routes, lifespan=gateway.lifespan, exception_handlers={HTTPException: _http_error})
+    app.add_middleware(Front, metrics=gateway.metrics, api_key=options.api_key)
+    return app
+
+
+async def _serve(request: Request, running: Running, work: Coroutine[Any, Any, Result]) -> Result:
+    """Do the work of a job while its client is there."""
+    try:
+        return await until_gone(request.receive, work)
+    except ClientGoneError:
+        running.note_cancelled()
+        raise
+
+
+async def _http_error(request: Request, error: Exception) -> Response:
+    """Say in OpenAI's shape that there is no such route or method."""
+    assert isinstance(error, HTTPException)
+    raise ApiError(error.status_code, f"{request.method} {request.url.path}: {error.detail}")
+
+
+async def _read_body(request: Request, max_bytes: int) -> bytes:
+    """Return the request's body.
+
+    Raises:
+        ApiError: it is longer than `max_bytes`; no more than that is read.
+        ClientGoneError: the client left in the middle.
+    """
+    body = bytearray()
+    try:
+        async for part in request.stream():
+            body += part
+            if len(body) > max_bytes:
+                raise ApiError(413, f"the body is longer than {max_bytes} bytes", code="body_too_large")
+    except ClientDisconnect as error:
+        raise ClientGoneError from error
+    return bytes(body)
+
+
+async def _send_part(send: Send, body: bytes, *, is_last: bool = False) -> None:
+    await send({"type": "http.response.body", "body": body, "more_body": not is_last})
+
+
+def _model_json(model: GatewayModel) -> dict[str, object]:
+    return {"id": model.name, "object": "model", "created": model.created, "owned_by": "scalellm-trt"}

@@ -1,0 +1,85 @@
+"""What every request passes: an id, the key, a line in the log; and errors in OpenAI's shape."""
+
+from __future__ import annotations
+
+import hmac
+import logging
+from typing import TYPE_CHECKING, Final
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import Response
+
+from scalellm_trt.gateway import request_log
+from scalellm_trt.gateway.disconnect import ClientGoneError
+from scalellm_trt.gateway.errors import ApiError
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+    from scalellm_trt.gateway.metrics import Metrics
+    from scalellm_trt.gateway.request_log import RequestRecord
+
+import orjson
+
+RECORD: Final = "scalellm_trt.record"
+CLIENT_GONE: Final = 499
+"""nginx's status for a client that left; it stands in the log only."""
+_GUARDED: Final = ("/v1/", "/predict")
+_QUIET: Final = ("/health", "/v2/health", "/metrics")
+
+
+class Front:
+    """ASGI middleware around the whole gateway."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics, api_key: str | None) -> None:
+        """Guard `app` with `api_key`, if there is one."""
+        self._app, self._metrics, self._api_key = app, metrics, api_key
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Take a request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        record = scope[RECORD] = request_log.new_record(scope["method"], scope["path"], headers)
+
+        async def send_noting(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                record.status = message["status"]
+                MutableHeaders(scope=message)["x-request-id"] = record.request_id
+            await send(message)
+
+        try:
+            self._check_key(scope["path"], headers)
+            await self._app(scope, receive, send_noting)
+        except ApiError as error:
+            await self._fail(error, record, scope, receive, send_noting)
+        except ClientGoneError:
+            record.status, record.is_cancelled = CLIENT_GONE, True
+        except Exception:
+            request_log.LOGGER.exception("a bug", extra={"fields": {"request_id": record.request_id}})
+            internal = ApiError(500, f"the gateway failed; its log says why, request {record.request_id}")
+            await self._fail(internal, record, scope, receive, send_noting)
+        finally:
+            if not record.path.startswith(_QUIET) or request_log.LOGGER.isEnabledFor(logging.DEBUG):
+                record.write()
+
+    def _check_key(self, path: str, headers: Headers) -> None:
+        if self._api_key is None or not path.startswith(_GUARDED):
+            return
+        scheme, _, key = headers.get("authorization", "").partition(" ")
+        is_right = hmac.compare_digest(key.strip().encode(), self._api_key.encode())
+        if scheme.lower() != "bearer" or not is_right:
+            raise ApiError(401, "a wrong or missing API key in Authorization: Bearer", code="invalid_api_key")
+
+    async def _fail(self, error: ApiError, record: RequestRecord, scope: Scope, receive: Receive, send: Send) -> None:
+        record.error = error.message
+        self._metrics.failures.labels(str(error.status)).inc()
+        if record.status is None:
+            headers = {"retry-after": "1"} if error.status in (429, 503) else {}
+            await json_response(error.body(), error.status, headers)(scope, receive, send)
+
+
+def json_response(body: object, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    """Return a JSON answer."""
+    return Response(orjson.dumps(body), status_code=status, headers=headers, media_type="application/json")

@@ -1,0 +1,91 @@
+"""A repository on disk in, the models that the gateway offers out: tokenizer, template, limits, inputs of each."""
+
+from __future__ import annotations
+
+import datetime
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from scalellm_trt.errors import ArtefactError
+from scalellm_trt.runtime import settings
+from scalellm_trt.runtime.detokenizer import UnsupportedTokenizerError
+from scalellm_trt.runtime.tokenizer import PromptTokenizer
+from scalellm_trt.triton import chat_template, repository_manifest
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from scalellm_trt.runtime.settings import ServiceSettings
+    from scalellm_trt.triton.chat_template import ChatTemplate
+    from scalellm_trt.triton.repository_manifest import Version
+
+TOKEN_CONTRACT = frozenset({"input_ids", "max_tokens", "stream"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GatewayModel:
+    """One model that takes tokens.
+
+    Attributes:
+        created: when it was built, in seconds since 1970.
+        fingerprint: names the engine's files; another one may answer differently.
+        template: None for a base model, which cannot chat.
+        inputs: names of the tensors that it takes.
+    """
+
+    name: str
+    created: int
+    fingerprint: str
+    settings: ServiceSettings
+    tokenizer: PromptTokenizer
+    template: ChatTemplate | None
+    inputs: frozenset[str]
+
+    def max_new_tokens(self, num_prompt_tokens: int) -> int:
+        """Return how many tokens the engine can add to a prompt of that many; less than 1 is none.
+
+        The last token of an answer is never fed back: it needs no place in the KV cache.
+        """
+        by_length = self.settings.max_seq_len - num_prompt_tokens
+        by_cache = self.settings.kv_cache_tokens - num_prompt_tokens + 1
+        return min(by_length, by_cache)
+
+
+def load(repository: Path) -> Mapping[str, GatewayModel]:
+    """Read every model in `repository` that takes tokens, by name.
+
+    Raises:
+        ArtefactError: there is none, or one is damaged.
+    """
+    models: dict[str, GatewayModel] = {}
+    for service in repository_manifest.read(repository).services.values():
+        for name, record in service.current.models.items():
+            if frozenset(record.inputs) >= TOKEN_CONTRACT:
+                models[name] = _load(repository / name / "1", name, service.current, frozenset(record.inputs))
+    if not models:
+        message = f"{repository}: no model that takes tokens"
+        raise ArtefactError(message, hint="Build one: scalellm-trt build RECIPE; or name it with --repository.")
+    return models
+
+
+def _load(directory: Path, name: str, version: Version, inputs: frozenset[str]) -> GatewayModel:
+    try:
+        service = settings.read(directory / settings.FILE_NAME)
+        engine = directory / service.engine_directory
+        tokenizer = PromptTokenizer(engine, service)
+    except (settings.SettingsError, UnsupportedTokenizerError) as error:
+        raise ArtefactError(str(error), hint="Build the recipe again.") from error
+    except Exception as error:
+        # tokenizers raises plain Exception for a file that it cannot read.
+        message = f"{engine / 'tokenizer.json'}: cannot be read: {error}"
+        raise ArtefactError(message, hint="Build the recipe again.") from error
+    return GatewayModel(
+        name=name,
+        created=int(datetime.datetime.fromisoformat(version.created).timestamp()),
+        fingerprint=f"fp_{version.engine_digest[:12]}",
+        settings=service,
+        tokenizer=tokenizer,
+        template=chat_template.load(engine),
+        inputs=inputs,
+    )

@@ -1,0 +1,149 @@
+"""A generation as the tensors of Triton's gRPC, and its responses back: the only file that knows both."""
+
+from __future__ import annotations
+
+import struct
+from array import array
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from scalellm_trt.runtime import signature
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_TYPES: Final = {
+    tensor.name: tensor.data_type.removeprefix("TYPE_").replace("STRING", "BYTES") for tensor in signature.INPUTS
+}
+_FORMATS: Final = {"BOOL": "?", "INT32": "i", "UINT64": "Q", "FP32": "f"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Generation:
+    """What a model is asked for. None leaves a choice to the model.
+
+    Attributes:
+        model: the served model's name.
+        request_id: what the server's log calls the request.
+        max_tokens: new tokens of each sequence, at most.
+        num_sequences: answers to the same prompt.
+        stop: texts that end an answer.
+        ignore_eos: go on after the model's end token.
+        is_stream: tokens as they are made; otherwise all in one response.
+    """
+
+    model: str
+    request_id: str
+    input_ids: Sequence[int]
+    max_tokens: int
+    temperature: float
+    top_p: float
+    is_stream: bool
+    num_sequences: int = 1
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+    top_k: int | None = None
+    min_tokens: int | None = None
+    repetition_penalty: float | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    has_log_probs: bool = False
+    ignore_eos: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenChunk:
+    """New tokens of one sequence.
+
+    Attributes:
+        log_probs: one for each token where they were asked for.
+        finish_reason: why the sequence ended, on its last chunk.
+    """
+
+    index: int
+    token_ids: tuple[int, ...]
+    log_probs: tuple[float, ...] = ()
+    finish_reason: str | None = None
+
+
+def inputs(generation: Generation) -> dict[str, list[int] | list[float] | list[bool] | list[bytes]]:
+    """Return the values of a request's tensors by name."""
+    tensors: dict[str, list[int] | list[float] | list[bool] | list[bytes]] = {
+        "input_ids": list(generation.input_ids),
+        "max_tokens": [generation.max_tokens],
+        "temperature": [generation.temperature],
+        "top_p": [generation.top_p],
+        "stream": [generation.is_stream],
+        "exclude_input_in_output": [True],
+    }
+    for name in ("seed", "top_k", "min_tokens", "repetition_penalty", "presence_penalty", "frequency_penalty"):
+        value = getattr(generation, name)
+        if value is not None:
+            tensors[name] = [value]
+    if generation.stop:
+        tensors["stop_words"] = [word.encode() for word in generation.stop]
+    if generation.num_sequences > 1:
+        tensors["num_return_sequences"] = [generation.num_sequences]
+    if generation.has_log_probs:
+        tensors["return_log_probs"] = [True]
+    if generation.ignore_eos:
+        tensors["end_id"] = [-1]
+    return tensors
+
+
+def encode(generation: Generation) -> Any:  # noqa: ANN401  protobuf's generated class has no types
+    """Return the `ModelInferRequest`; each tensor has a batch dimension of 1."""
+    from tritonclient.grpc import service_pb2
+
+    request = service_pb2.ModelInferRequest(model_name=generation.model, id=generation.request_id)
+    request.parameters["triton_enable_empty_final_response"].bool_param = True
+    for name, values in inputs(generation).items():
+        request.inputs.add(name=name, datatype=_TYPES[name], shape=[1, len(values)])
+        request.raw_input_contents.append(_raw(_TYPES[name], values))
+    return request
+
+
+def decode(response: Any) -> list[TokenChunk]:  # noqa: ANN401
+    """Return the tokens in a `ModelInferResponse`: a chunk for each of its sequences, none for an empty response."""
+    raw = {output.name: content for output, content in zip(response.outputs, response.raw_output_contents, strict=True)}
+    if "output_ids" not in raw:
+        return []
+    lengths = _numbers("i", raw["sequence_length"])
+    rows = _rows(_numbers("i", raw["output_ids"]), len(lengths))
+    log_probs = _rows(_numbers("f", raw.get("output_log_probs", b"")), len(lengths))
+    indexes = _numbers("i", raw["sequence_index"]) if "sequence_index" in raw else range(len(lengths))
+    reasons = _texts(raw.get("finish_reason", b"")) or [None] * len(lengths)
+    return [
+        TokenChunk(
+            index=int(index),
+            token_ids=tuple(int(token) for token in ids[: int(length)]),
+            log_probs=tuple(probs[: int(length)]),
+            finish_reason=reason,
+        )
+        for index, length, ids, probs, reason in zip(indexes, lengths, rows, log_probs, reasons, strict=True)
+    ]
+
+
+def _raw(data_type: str, values: Sequence[int] | Sequence[float] | Sequence[bytes]) -> bytes:
+    if data_type == "BYTES":
+        return b"".join(struct.pack("<I", len(value)) + value for value in values if isinstance(value, bytes))
+    return struct.pack(f"<{len(values)}{_FORMATS[data_type]}", *values)
+
+
+def _numbers(kind: str, raw: bytes) -> array[Any]:
+    return array(kind, raw)
+
+
+def _rows(values: array[Any], count: int) -> list[array[Any]]:
+    width = len(values) // count if count else 0
+    return [values[index * width : (index + 1) * width] for index in range(count)]
+
+
+def _texts(raw: bytes) -> list[str | None]:
+    texts: list[str | None] = []
+    position = 0
+    while position < len(raw):
+        (length,) = struct.unpack_from("<I", raw, position)
+        texts.append(raw[position + 4 : position + 4 + length].decode())
+        position += 4 + length
+    return texts

@@ -1,0 +1,391 @@
+"""The gateway in front of a strict token server, asked by OpenAI's own client and by plain HTTP."""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import openai
+import psutil
+import pytest
+
+from tests.fakes.gateways import MODEL, RunningGateway, running, write_repository
+from tests.fakes.token_server import LOG_PROB, TokenServer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+TEXT = "🙂 the 你好 the é"
+
+
+def _until(condition: Callable[[], bool], timeout_s: float = 5) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def _complete(client: openai.OpenAI, prompt: str | list[int] = TEXT, **fields: Any) -> Any:
+    return client.completions.create(model=MODEL, prompt=prompt, **{"max_tokens": 100, **fields})
+
+
+def _post(gateway: RunningGateway, path: str = "/v1/completions", **fields: Any) -> httpx.Response:
+    body = {"model": MODEL, "prompt": TEXT, **fields} if path != "/predict" else fields
+    return httpx.post(f"{gateway.url}{path}", json=body)
+
+
+def _metric(gateway: RunningGateway, name: str) -> float:
+    lines = httpx.get(f"{gateway.url}/metrics").text.splitlines()
+    return sum(float(line.split()[-1]) for line in lines if line.split("{")[0].split(" ")[0] == name)
+
+
+def test_a_chat_goes_through_the_template_and_comes_back_whole(client: openai.OpenAI, server: TokenServer) -> None:
+    answer = client.chat.completions.create(
+        model=MODEL,
+        messages=[
+            {"role": "developer", "content": "Be brief."},
+            {"role": "user", "content": [{"type": "text", "text": "Hel"}, {"type": "text", "text": "lo"}]},
+        ],
+    )
+    assert answer.object == "chat.completion"
+    assert answer.choices[0].message.role == "assistant"
+    assert answer.choices[0].message.content == "[system]Be brief.[user]Hello"
+    assert answer.choices[0].finish_reason == "stop"
+    assert answer.usage is not None
+    assert answer.usage.prompt_tokens == len(server.requests[0]["input_ids"])
+    assert answer.usage.completion_tokens == answer.usage.prompt_tokens + 1
+    assert answer.usage.total_tokens == answer.usage.prompt_tokens * 2 + 1
+    assert server.requests[0]["temperature"] == server.requests[0]["top_p"] == [1.0]
+    assert server.requests[0]["stream"] == [False]
+
+
+@pytest.mark.parametrize("tokens_per_response", [1, 2, 3, 7])
+@pytest.mark.parametrize("stop", [None, "好", ["e 你", "zz"], ["the é"]])
+def test_a_stream_gives_the_text_of_the_whole_answer(
+    client: openai.OpenAI, server: TokenServer, tokens_per_response: int, stop: Any
+) -> None:
+    server.tokens_per_response = tokens_per_response
+    expected = TEXT
+    for word in [stop] if isinstance(stop, str) else stop or []:
+        expected = expected.split(word)[0]
+    whole = _complete(client, stop=stop)
+    chunks = list(_complete(client, stop=stop, stream=True))
+    assert whole.choices[0].text == expected
+    assert "".join(chunk.choices[0].text for chunk in chunks) == expected
+    assert [chunk.choices[0].finish_reason for chunk in chunks][-1] == "stop"
+    assert all(chunk.choices[0].finish_reason is None for chunk in chunks[:-1])
+
+
+def test_a_stream_begins_with_the_role_and_ends_with_usage(client: openai.OpenAI, server: TokenServer) -> None:
+    stream = client.chat.completions.create(
+        model=MODEL,
+        messages=[{"role": "user", "content": "Hi"}],
+        stream=True,
+        stream_options={"include_usage": True},
+        max_tokens=3,
+    )
+    chunks = list(stream)
+    assert [chunk.choices[0].delta.role for chunk in chunks[:-1]] == ["assistant", None, None]
+    assert [chunk.usage for chunk in chunks[:-1]] == [None, None, None]
+    assert chunks[-2].choices[0].finish_reason == "length"
+    assert chunks[-1].choices == []
+    assert chunks[-1].usage.completion_tokens == 3
+    assert len({chunk.id for chunk in chunks}) == 1
+
+
+def test_the_wire_is_events_and_done(gateway: RunningGateway, server: TokenServer) -> None:
+    answer = _post(gateway, stream=True, max_tokens=2)
+    assert answer.headers["content-type"].startswith("text/event-stream")
+    events = answer.text.split("\n\n")
+    assert events[-2:] == ["data: [DONE]", ""]
+    assert all(json.loads(event.removeprefix("data: "))["object"] == "text_completion" for event in events[:-2])
+
+
+def test_every_choice_reaches_the_engine(client: openai.OpenAI, server: TokenServer) -> None:
+    _complete(
+        client, temperature=0, top_p=0.5, seed=-1, n=2, stop=["é"], max_tokens=7, logprobs=0, frequency_penalty=0.5,
+        extra_body={"top_k": 5, "min_tokens": 2, "repetition_penalty": 1.5, "ignore_eos": True},
+    )  # fmt: skip
+    found = server.requests[0]
+    assert {name: value for name, value in found.items() if name != "input_ids"} == {
+        "temperature": [0.0], "top_p": [0.5], "seed": [2**64 - 1], "num_return_sequences": [2], "stream": [False],
+        "stop_words": ["é".encode()], "max_tokens": [7], "return_log_probs": [True], "frequency_penalty": [0.5],
+        "top_k": [5], "min_tokens": [2], "repetition_penalty": [1.5], "end_id": [-1], "exclude_input_in_output": [True],
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_several_answers_are_kept_apart(client: openai.OpenAI, server: TokenServer, stream: bool) -> None:
+    answer = _complete(client, n=3, stream=stream)
+    texts = {0: "", 1: "", 2: ""}
+    for part in answer if stream else [answer]:
+        for choice in part.choices:
+            texts[choice.index] += choice.text
+    assert texts == {0: TEXT, 1: TEXT, 2: TEXT}
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_log_probs_belong_to_the_shown_tokens(client: openai.OpenAI, server: TokenServer, stream: bool) -> None:
+    answer = _complete(client, "abcd", logprobs=0, stop="cd", stream=stream)
+    found = [part.choices[0].logprobs for part in (answer if stream else [answer])]
+    assert [token for part in found for token in part.tokens] == ["a", "b"]
+    assert [offset for part in found for offset in part.text_offset] == [0, 1]
+    assert {value for part in found for value in part.token_logprobs} == {LOG_PROB}
+
+
+def test_token_ids_are_a_prompt_too(client: openai.OpenAI, server: TokenServer) -> None:
+    assert _complete(client, [5, 6, 7]).usage.prompt_tokens == 3
+    assert server.requests[0]["input_ids"] == [5, 6, 7]
+
+
+def test_max_tokens_is_clamped_to_what_the_engine_holds(client: openai.OpenAI, server: TokenServer) -> None:
+    _complete(client, [5] * 900, max_tokens=100_000)
+    client.chat.completions.create(model=MODEL, messages=[{"role": "user", "content": "Hi"}])
+    client.chat.completions.create(model=MODEL, messages=[{"role": "user", "content": "Hi"}], max_completion_tokens=9)
+    # 1152 tokens of KV cache, of which the last new token needs none; then the default; then as asked.
+    assert [request["max_tokens"] for request in server.requests] == [[253], [512], [9]]
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"n": 5}, "n"),
+        ({"n": 0}, "n"),
+        ({"stop": ["a", "b", "c", "d", "e"]}, "stop"),
+        ({"stop": "x" * 1025}, "stop"),
+        ({"temperature": 2.1}, "temperature"),
+        ({"temperature": "1"}, "temperature"),
+        ({"top_p": -0.1}, "top_p"),
+        ({"max_tokens": 0}, "max_tokens"),
+        ({"seed": 1.5}, "seed"),
+        ({"min_tokens": 50}, "min_tokens"),
+        ({"presence_penalty": 1.0}, "presence_penalty"),
+        ({"logit_bias": {"5": 1}}, "logit_bias"),
+        ({"logprobs": 1}, "logprobs"),
+        ({"echo": True}, "echo"),
+        ({"best_of": 2}, "best_of"),
+        ({"suffix": "x"}, "suffix"),
+        ({"tools": [{}]}, "tools"),
+        ({"response_format": {"type": "json_object"}}, "response_format"),
+        ({"stream_options": {"include_usage": True}}, "stream_options"),
+        ({"stream": True, "stream_options": {"x": 1}}, "stream_options.x"),
+        ({"prompt": ["a", "b"]}, "prompt"),
+        ({"prompt": ""}, "prompt"),
+        ({"prompt": [5] * 1001}, "prompt"),
+        ({"prompt": [100_000]}, "prompt"),
+        ({"unheard_of": 1}, "unheard_of"),
+    ],
+)
+def test_what_cannot_be_honoured_is_refused_by_name(
+    gateway: RunningGateway, server: TokenServer, fields: dict[str, Any], param: str
+) -> None:
+    answer = _post(gateway, **fields)
+    assert answer.status_code == 400
+    error = answer.json()["error"]
+    assert error["type"] == "invalid_request_error"
+    assert error["param"] == param
+    assert error["message"].startswith(param)
+
+
+def test_values_that_ask_for_nothing_pass(gateway: RunningGateway, server: TokenServer) -> None:
+    neutral = {"logit_bias": {}, "best_of": 1, "echo": False, "tools": [], "presence_penalty": 0, "suffix": None}
+    assert _post(gateway, **neutral, response_format={"type": "text"}).status_code == 200
+
+
+def test_an_image_is_refused_where_it_stands(gateway: RunningGateway) -> None:
+    content = [{"type": "text", "text": "x"}, {"type": "image_url", "text": "y"}]
+    answer = httpx.post(
+        f"{gateway.url}/v1/chat/completions", json={"model": MODEL, "messages": [{"role": "user", "content": content}]}
+    )
+    assert answer.json()["error"]["param"] == "messages.0.content.1.type"
+
+
+@pytest.mark.parametrize(
+    ("failure", "status"),
+    [
+        ("max_queue_size: 9 requests are waiting", 503),
+        ("return_log_probs: this engine has none", 400),
+        ("Stub process is not healthy", 500),
+    ],
+)
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_refusal_of_the_model_has_its_status(
+    gateway: RunningGateway, server: TokenServer, failure: str, status: int, stream: bool
+) -> None:
+    server.failure = failure
+    answer = _post(gateway, stream=stream)
+    assert answer.status_code == status
+    assert answer.json()["error"]["param"] == ("logprobs" if status == 400 else None)
+    assert answer.headers.get("retry-after") == ("1" if status == 503 else None)
+
+
+def test_a_status_of_the_server_has_its_status(gateway: RunningGateway, server: TokenServer) -> None:
+    import grpc
+
+    expected = {"UNAVAILABLE": 503, "INVALID_ARGUMENT": 400, "RESOURCE_EXHAUSTED": 429, "NOT_FOUND": 503}
+    for name, status in {**expected, "INTERNAL": 500}.items():
+        server.status = grpc.StatusCode[name]
+        assert _post(gateway).status_code == status
+
+
+def test_an_error_in_the_middle_ends_the_stream_with_an_event(client: openai.OpenAI, server: TokenServer) -> None:
+    server.breaks_after = 3
+    texts = []
+    with pytest.raises(openai.APIError, match="the engine died"):
+        texts.extend(chunk.choices[0].text for chunk in _complete(client, "abcdef", stream=True))
+    assert texts == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_client_that_leaves_ends_the_generation(gateway: RunningGateway, server: TokenServer, stream: bool) -> None:
+    server.is_endless, server.step_s = True, 0.01
+    before = _metric(gateway, "scalellm_request_cancelled_total")
+    body = json.dumps({"model": MODEL, "prompt": "abc", "max_tokens": 1000, "stream": stream})
+    host, port = gateway.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port))) as connection:
+        head = f"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
+        connection.sendall((head + body).encode())
+        _until(lambda: bool(server.requests))
+        if stream:
+            assert connection.recv(100)
+        else:
+            time.sleep(0.05)
+    left = time.monotonic()
+    assert server.has_left.wait(5)
+    assert time.monotonic() - left < 0.5
+    assert server.events == ["cancelled"]
+    _until(lambda: _metric(gateway, "scalellm_request_cancelled_total") == before + 1)
+    _until(lambda: _metric(gateway, "scalellm_num_requests_running") == 0)
+    _until(lambda: gateway.lines()[-1].get("cancelled") is True)
+
+
+def test_a_request_that_ended_is_not_cancelled(client: openai.OpenAI, server: TokenServer) -> None:
+    for _ in range(20):
+        _complete(client, "abc", stream=True).response.read()
+    _until(lambda: len(server.events) == 20)
+    assert set(server.events) == {"done"}
+
+
+def test_a_slow_reader_stops_the_model_and_not_our_memory(server: TokenServer, tmp_path: Path) -> None:
+    server.is_endless, server.tokens_per_response = True, 50
+    repository = write_repository(tmp_path / "repository", max_seq_len=2_000_000, kv_cache_tokens=1_024_000)
+    body = json.dumps({"model": MODEL, "prompt": "abc", "max_tokens": 1_000_000, "stream": True, "logprobs": 0})
+    with running(repository, server.url, tmp_path / "log") as gateway:
+        host, port = gateway.url.removeprefix("http://").split(":")
+        before = psutil.Process(gateway.pid).memory_info().rss
+        with socket.create_connection((host, int(port))) as connection:
+            head = f"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
+            connection.sendall((head + body).encode())
+            sent = -1
+            while sent != server.num_sent or not sent:
+                sent = server.num_sent
+                time.sleep(0.7)
+            assert server.num_sent < 500_000
+            assert not server.has_left.is_set()
+            assert psutil.Process(gateway.pid).memory_info().rss - before < 16 * 2**20
+        assert server.has_left.wait(5)
+
+
+def test_requests_share_the_connections(client: openai.OpenAI, server: TokenServer, gateway: RunningGateway) -> None:
+    prompts = [f"number {index} the" for index in range(32)]
+    with ThreadPoolExecutor(16) as pool:
+        answers = list(pool.map(lambda prompt: _complete(client, prompt).choices[0].text, prompts))
+    assert answers == prompts
+    assert _metric(gateway, "scalellm_grpc_pool_connections") == 4
+
+
+def test_models_are_listed(client: openai.OpenAI) -> None:
+    (model,) = client.models.list().data
+    assert (model.id, model.object, model.owned_by) == (MODEL, "model", "scalellm-trt")
+    assert client.models.retrieve(MODEL) == model
+    with pytest.raises(openai.NotFoundError, match="models here: echo"):
+        client.models.retrieve("other")
+    with pytest.raises(openai.NotFoundError):
+        client.completions.create(model="other", prompt="x")
+
+
+def test_predict_is_scalellms_own(gateway: RunningGateway, server: TokenServer) -> None:
+    assert _post(gateway, "/predict", text="Hi").json() == {"generated_text": "[user]Hi"}
+    assert server.requests[0]["temperature"] == [0.0]
+    assert _post(gateway, "/predict", txt="Hi").status_code == 400
+
+
+def test_health_follows_the_server(gateway: RunningGateway, server: TokenServer) -> None:
+    paths = ("/health/live", "/health/ready", "/health", "/v2/health/live", "/v2/health/ready")
+    assert {httpx.get(gateway.url + path).status_code for path in paths} == {200}
+    assert _metric(gateway, "scalellm_backend_up") == 1
+    server.is_up = False
+    assert [httpx.get(gateway.url + path).status_code for path in paths] == [200, 503, 503, 200, 503]
+    assert _metric(gateway, "scalellm_backend_up") == 0
+
+
+def test_metrics_count_what_was_served(client: openai.OpenAI, gateway: RunningGateway, server: TokenServer) -> None:
+    names = [
+        "scalellm_prompt_tokens_total",
+        "scalellm_generation_tokens_total",
+        "scalellm_request_success_total",
+        "scalellm_time_to_first_token_seconds_count",
+        "scalellm_time_per_output_token_seconds_count",
+        "scalellm_e2e_request_latency_seconds_count",
+    ]
+    before = [_metric(gateway, name) for name in names]
+    _complete(client, [5, 6, 7], stream=True).response.read()
+    _complete(client, [5, 6, 7])
+    after = [_metric(gateway, name) for name in names]
+    assert [new - old for new, old in zip(after, before, strict=True)] == [6, 8, 2, 1, 1, 2]
+
+
+def test_a_request_is_a_line_in_the_log_under_its_id(gateway: RunningGateway, server: TokenServer) -> None:
+    headers = {"x-request-id": "mine-1", "x-correlation-id": "c-2"}
+    body = {"model": MODEL, "prompt": "abc", "user": "u-3", "metadata": {"a": "b"}}
+    answer = httpx.post(f"{gateway.url}/v1/completions", json=body, headers=headers)
+    assert answer.headers["x-request-id"] == "mine-1"
+    _until(lambda: gateway.lines()[-1].get("request_id") == "mine-1")
+    line = gateway.lines()[-1]
+    assert {"status": 200, "correlation_id": "c-2", "user": "u-3", "metadata": {"a": "b"}}.items() <= line.items()
+    assert (line["prompt_tokens"], line["completion_tokens"], line["finish_reasons"]) == (3, 4, ["stop"])
+    assert _post(gateway).headers["x-request-id"] != _post(gateway).headers["x-request-id"]
+
+
+def test_bad_bodies_and_routes_have_openais_shape(gateway: RunningGateway) -> None:
+    path = f"{gateway.url}/v1/completions"
+    for content in (b"{", b"[]", b"\xff", b'{"model": NaN}'):
+        answer = httpx.post(path, content=content)
+        assert answer.status_code == 400
+        assert answer.json()["error"]["type"] == "invalid_request_error"
+    assert httpx.get(path).status_code == 405
+    assert httpx.get(f"{gateway.url}/v1/nothing").json()["error"]["type"] == "not_found_error"
+
+
+def test_key_and_limits_keep_out(server: TokenServer, tmp_path: Path) -> None:
+    options = ("--api-key", "s3cret", "--max-body-bytes", "200", "--max-prompt-tokens", "5")
+    repository = write_repository(tmp_path / "repository", template=None)
+    with running(repository, server.url, tmp_path / "log", *options) as gateway:
+        for header in ({}, {"authorization": "Bearer s3cre"}, {"authorization": "Basic s3cret"}):
+            for path in ("/v1/models", "/predict"):
+                answer = httpx.get(gateway.url + path, headers=header)
+                assert answer.status_code == 401
+                assert answer.json()["error"]["type"] == "authentication_error"
+        assert httpx.get(f"{gateway.url}/health/ready").status_code == 200
+        client = httpx.Client(base_url=gateway.url, headers={"authorization": "Bearer s3cret"})
+        with client:
+            assert client.get("/v1/models").status_code == 200
+            assert client.post("/v1/completions", content=b" " * 201).status_code == 413
+            long = client.post("/v1/completions", json={"model": MODEL, "prompt": [5] * 6})
+            assert long.json()["error"]["code"] == "context_length_exceeded"
+            chat = {"model": MODEL, "messages": [{"role": "user", "content": "x"}]}
+            assert "no chat template" in client.post("/v1/chat/completions", json=chat).json()["error"]["message"]
+            assert client.post("/predict", json={"text": "abc"}).json() == {"generated_text": "abc"}
+
+
+def test_a_server_that_is_not_there_is_503(tmp_path: Path) -> None:
+    with running(write_repository(tmp_path / "repository"), "127.0.0.1:9", tmp_path / "log") as gateway:
+        answer = _post(gateway)
+        assert answer.status_code == 503
+        assert answer.json()["error"]["code"] == "upstream_unavailable"
+        assert httpx.get(f"{gateway.url}/health/ready").status_code == 503
