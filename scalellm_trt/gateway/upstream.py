@@ -22,6 +22,8 @@ READY_TIMEOUT_S: Final = 1.0
 _OPTIONS: Final = (
     # Channels with equal options would share one connection: the pool would be none.
     ("grpc.use_local_subchannel_pool", 1),
+    # Left alone, gRPC widens a stream's window to megabytes, which a slow reader would fill; tokens need none of that.
+    ("grpc.http2.bdp_probe", 0),
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 10_000),
     ("grpc.max_receive_message_length", -1),

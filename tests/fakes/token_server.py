@@ -28,7 +28,7 @@ class RefusedError(Exception):
     """What the server or the model answers with an error text."""
 
 
-class TokenServer(service_pb2_grpc.GRPCInferenceServiceServicer):
+class TokenServer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc]  # tritonclient has no types
     """The server; `url` is its address."""
 
     def __init__(self, model: str, end_id: int) -> None:
@@ -108,9 +108,10 @@ class TokenServer(service_pb2_grpc.GRPCInferenceServiceServicer):
         while not is_last:
             ids: list[int] = []
             while len(ids) < size and not is_last:
-                time.sleep(self.step_s)
-                if not context.is_active():
-                    return
+                if self.step_s:
+                    time.sleep(self.step_s)
+                    if not context.is_active():
+                        return
                 ids.append(self._token(values, sent + len(ids)))
                 is_end = ids[-1] == self.end_id and values.get("end_id") != [-1]
                 is_last = is_end or sent + len(ids) == values["max_tokens"][0]

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.integration
 MODEL = "smollm2-135m-cpu"
-QUESTION = [{"role": "user", "content": "What is the capital of France?"}]
+QUESTION: Any = [{"role": "user", "content": "What is the capital of France?"}]
 EMOJI = "Repeat: 🙂🙃 héllo 你好 🙂🙃 héllo 你好 🙂🙃 héllo 你好 🙂🙃 héllo"
 
 
@@ -46,7 +46,7 @@ def _text(client: openai.OpenAI, prompt: str, **fields: Any) -> str:
 
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_chat_is_answered(client: openai.OpenAI, stream: bool) -> None:
-    answer: Any = client.chat.completions.create(model=MODEL, messages=QUESTION, temperature=0, stream=stream)  # type: ignore[call-overload]
+    answer: Any = client.chat.completions.create(model=MODEL, messages=QUESTION, temperature=0, stream=stream)
     if stream:
         text = "".join(part.choices[0].delta.content or "" for part in answer)
     else:
@@ -71,7 +71,7 @@ def test_the_same_seed_gives_the_same_answer(client: openai.OpenAI) -> None:
 
 
 def test_several_answers_and_log_probs_come_back(client: openai.OpenAI) -> None:
-    answer = client.chat.completions.create(model=MODEL, messages=QUESTION, n=2, temperature=0, logprobs=True)  # type: ignore[arg-type]
+    answer = client.chat.completions.create(model=MODEL, messages=QUESTION, n=2, temperature=0, logprobs=True)
     assert [choice.message.content for choice in answer.choices] == ["The capital of France is Paris."] * 2
     assert answer.choices[0].logprobs is not None
     tokens = answer.choices[0].logprobs.content or []

@@ -94,6 +94,7 @@ def test_a_stream_begins_with_the_role_and_ends_with_usage(client: openai.OpenAI
     assert [chunk.usage for chunk in chunks[:-1]] == [None, None, None]
     assert chunks[-2].choices[0].finish_reason == "length"
     assert chunks[-1].choices == []
+    assert chunks[-1].usage is not None
     assert chunks[-1].usage.completion_tokens == 3
     assert len({chunk.id for chunk in chunks}) == 1
 
@@ -193,7 +194,14 @@ def test_what_cannot_be_honoured_is_refused_by_name(
 
 
 def test_values_that_ask_for_nothing_pass(gateway: RunningGateway, server: TokenServer) -> None:
-    neutral = {"logit_bias": {}, "best_of": 1, "echo": False, "tools": [], "presence_penalty": 0, "suffix": None}
+    neutral: dict[str, Any] = {
+        "logit_bias": {},
+        "best_of": 1,
+        "echo": False,
+        "tools": [],
+        "presence_penalty": 0,
+        "suffix": None,
+    }
     assert _post(gateway, **neutral, response_format={"type": "text"}).status_code == 200
 
 
@@ -235,7 +243,7 @@ def test_a_status_of_the_server_has_its_status(gateway: RunningGateway, server: 
 
 def test_an_error_in_the_middle_ends_the_stream_with_an_event(client: openai.OpenAI, server: TokenServer) -> None:
     server.breaks_after = 3
-    texts = []
+    texts: list[str] = []
     with pytest.raises(openai.APIError, match="the engine died"):
         texts.extend(chunk.choices[0].text for chunk in _complete(client, "abcdef", stream=True))
     assert texts == ["a", "b", "c"]
@@ -277,6 +285,7 @@ def test_a_slow_reader_stops_the_model_and_not_our_memory(server: TokenServer, t
     body = json.dumps({"model": MODEL, "prompt": "abc", "max_tokens": 1_000_000, "stream": True, "logprobs": 0})
     with running(repository, server.url, tmp_path / "log") as gateway:
         host, port = gateway.url.removeprefix("http://").split(":")
+        assert httpx.get(f"{gateway.url}/health/ready").status_code == 200
         before = psutil.Process(gateway.pid).memory_info().rss
         with socket.create_connection((host, int(port))) as connection:
             head = f"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
@@ -285,7 +294,7 @@ def test_a_slow_reader_stops_the_model_and_not_our_memory(server: TokenServer, t
             while sent != server.num_sent or not sent:
                 sent = server.num_sent
                 time.sleep(0.7)
-            assert server.num_sent < 500_000
+            assert server.num_sent < 400_000
             assert not server.has_left.is_set()
             assert psutil.Process(gateway.pid).memory_info().rss - before < 16 * 2**20
         assert server.has_left.wait(5)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from tritonclient.grpc import InferResult, service_pb2
@@ -8,7 +10,7 @@ from scalellm_trt.gateway import tensors
 from scalellm_trt.gateway.tensors import Generation, TokenChunk
 
 
-def _response(**arrays: np.ndarray) -> service_pb2.ModelInferResponse:
+def _response(**arrays: np.ndarray[Any, Any]) -> service_pb2.ModelInferResponse:
     response = service_pb2.ModelInferResponse()
     for name, array in arrays.items():
         kind = {"i": "INT32", "f": "FP32", "O": "BYTES"}[array.dtype.kind]
