@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from .engine_api import Generation
     from .settings import ServiceSettings
 
-NUM_ALWAYS_ASKED = 4  # so few are asked after every step whether their clients have gone
-
 
 class LiveAnswers:
     """Every answer that an engine is working on or has waiting."""
@@ -29,12 +27,14 @@ class LiveAnswers:
         self._lock = threading.Lock()
         self._answers: deque[tuple[float, Answer, Generation]] = deque()  # next to be asked first
         self._num_streams = 0
+        self._num_owed = 0.0  # questions that may be asked now, half a one for each answer and step
 
     def add(self, answer: Answer, generation: Generation) -> None:
         """Watch over an answer that was handed to the engine; from any thread."""
         with self._lock:
             self._answers.append((self._now() + self._poll_s, answer, generation))
             self._num_streams += answer.is_stream
+            self._num_owed += 0.5  # one that is alone is asked after its first step
 
     def spacing_s(self) -> float:
         """Return the least time between two responses of a stream; grows with the number of streams.
@@ -48,17 +48,18 @@ class LiveAnswers:
     def on_step(self) -> None:
         """Forget what is done and cancel what nobody waits for; from the engine's thread, after each step.
 
-        Asking takes about 50 µs each, while nothing is computed: so of many half are asked after a step, the other half
-        after the next one; no more than a full batch however many wait, and nobody too often.
+        Asking takes at least 50 µs, while nothing is computed: so everybody is asked after every second step, half of
+        them each time; no more than a full batch however many wait, and nobody too often.
         """
         now = self._now()
         with self._lock:
             self._answers = deque(entry for entry in self._answers if not entry[1].is_done)
             self._num_streams = sum(answer.is_stream for _, answer, _ in self._answers)
-            max_polls = min(self._max_polls, max(NUM_ALWAYS_ASKED, -(-len(self._answers) // 2)))
+            self._num_owed = min(self._num_owed + len(self._answers) / 2, self._max_polls, len(self._answers))
             due: list[tuple[float, Answer, Generation]] = []
-            while self._answers and len(due) < max_polls and self._answers[0][0] <= now:
+            while len(due) + 1 <= self._num_owed and self._answers[0][0] <= now:
                 due.append(self._answers.popleft())
+            self._num_owed -= len(due)
         for _, answer, generation in due:
             if answer.has_lost_client():
                 generation.cancel()

@@ -100,9 +100,20 @@ def test_of_many_answers_half_are_asked_after_a_step_and_everybody_within_two() 
     for answer in answers:
         house.add(answer)
     house.step_at(1.0)
-    assert [len(answer.asked_at) for answer in answers] == [1] * 6 + [0] * 6
     house.step_at(2.0)
-    assert [len(answer.asked_at) for answer in answers] == [1] * 12
+    assert all(answer.asked_at for answer in answers)
+    for step in range(3, 9):
+        house.step_at(float(step))
+    assert [sum(at > 2.0 for at in answer.asked_at) for answer in answers] == [3] * 12
+
+
+def test_one_answer_is_asked_after_every_second_step() -> None:
+    house = House()
+    answer = FakeAnswer()
+    house.add(answer)
+    for step in range(1, 7):
+        house.step_at(float(step))
+    assert answer.asked_at == [1.0, 3.0, 5.0]
 
 
 def test_spacing_grows_with_the_number_of_streams() -> None:
