@@ -80,9 +80,9 @@ def serve(
         with _progress_line() as progress:
             endpoint = running.wait_ready(timeout, progress)
         serving.record(engines, log, builds)
-        _announce(endpoint, log, as_json=as_json)
-        # Ctrl-C is how a server is ended: no failure any more once it was ready.
+        # Ctrl-C is how a server is ended: no failure any more once somebody may know that it is ready.
         try:
+            _announce(endpoint, log, as_json=as_json)
             running.wait()
         except KeyboardInterrupt:
             print("stopping: running requests may end, Ctrl-C again ends them now", file=sys.stderr)
