@@ -80,7 +80,7 @@ def serve(
         with _progress_line() as progress:
             endpoint = running.wait_ready(timeout, progress)
         serving.record(engines, log, builds)
-        # Ctrl-C is how a server is ended: no failure any more once somebody may know that it is ready.
+        # Ctrl-C is how a server is ended: no failure any more once somebody was told that it is ready.
         try:
             _announce(endpoint, log, as_json=as_json)
             running.wait()

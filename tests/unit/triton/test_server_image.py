@@ -133,13 +133,17 @@ def test_a_server_that_ignores_its_end_and_one_whose_client_was_killed_are_remov
     assert containers(made) == []
 
 
-def test_kill_9_leaves_no_container(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("is_stubborn", [False, True])
+def test_kill_9_leaves_no_container(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_stubborn: bool) -> None:
     made = machine(tmp_path, monkeypatch)
+    if is_stubborn:
+        monkeypatch.setenv("FAKE_STUBBORN", "1")
     root = publish(tmp_path)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join((str(ROOT), os.environ["PYTHONPATH"])))
     http_port, grpc_port, metrics_port = ports.free_ports(3)
     argv = [sys.executable, "-m", "scalellm_trt", "serve", "--container", "--json", "--repository", str(root)]
     argv += ["--builds", str(tmp_path / "builds"), "--http-port", str(http_port), "--grpc-port", str(grpc_port)]
+    argv += ["--exit-timeout", "0"]
     child = subprocess.Popen([*argv, "--metrics-port", str(metrics_port)], stdout=subprocess.PIPE, text=True)
     assert child.stdout is not None
     with child.stdout:

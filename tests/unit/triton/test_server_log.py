@@ -24,6 +24,10 @@ PORT = """
 E1121 04:02:31.647786 12351 main.cc:245] "failed to start GRPC service: Unavailable - Socket '127.0.0.1:18001' already in use "
 """  # noqa: E501
 LIBRARY = "tritonserver: error while loading shared libraries: libcudart-09529672.so.12.6.77: cannot open shared object"
+CONTAINER = (
+    'docker: Error response from daemon: could not select device driver "" with capabilities: [[gpu]].\n\n'
+    "Run 'docker run --help' for more information"
+)
 OTHER = "error: creating server: Internal - failed to stat file nowhere"
 
 
@@ -54,6 +58,10 @@ OTHER = "error: creating server: Internal - failed to stat file nowhere"
         (HIDDEN, ["the model .hidden failed to load: at least one version must be available"]),
         (PORT, ["127.0.0.1:18001 (GRPC) is already in use"]),
         (LIBRARY, ["libcudart-09529672.so.12.6.77: cannot open shared object"]),
+        (
+            CONTAINER,
+            ['the container did not start: could not select device driver "" with capabilities: [[gpu]].'],
+        ),
         (OTHER, ["Internal - failed to stat file nowhere"]),
         ("I1121 all is well", []),
     ],
