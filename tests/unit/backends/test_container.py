@@ -12,24 +12,24 @@ from scalellm_trt.backends.container import ContainerRun, EngineName, Mount
 RUN = ContainerRun(
     image="example/image:26.07",
     name="scalellm-1",
-    argv=("trtllm-build", "--output_dir", "/work/out"),
-    mounts=(Mount(path=Path("/work/in")), Mount(path=Path("/work/out"), is_read_only=False)),
+    argv=("trtllm-build", "--output_dir", "/data/out"),
+    mounts=(Mount(path=Path("/data/in")), Mount(path=Path("/data/out"), is_read_only=False)),
     user_id=1000,
     group_id=1000,
     env_names=("HF_TOKEN",),
-    workdir=Path("/work/out"),
+    workdir=Path("/data/out"),
 )
 GOLDEN = {
     "docker": "docker run --rm --init --name scalellm-1 --pull never --network none --security-opt label=disable "
     "--gpus all --user 1000:1000 --shm-size 2g --ulimit memlock=-1 --ulimit stack=67108864 --env HOME=/tmp "
-    "--env USER=scalellm --env HF_TOKEN --mount type=bind,source=/work/in,target=/work/in,readonly "
-    "--mount type=bind,source=/work/out,target=/work/out --workdir /work/out example/image:26.07 trtllm-build "
-    "--output_dir /work/out",
+    "--env USER=scalellm --env HF_TOKEN --mount type=bind,source=/data/in,target=/data/in,readonly "
+    "--mount type=bind,source=/data/out,target=/data/out --workdir /data/out example/image:26.07 trtllm-build "
+    "--output_dir /data/out",
     "podman": "podman run --rm --init --name scalellm-1 --pull never --network none --security-opt label=disable "
     "--device nvidia.com/gpu=all --user 1000:1000 --userns keep-id --shm-size 2g --ulimit memlock=-1 "
     "--ulimit stack=67108864 --env HOME=/tmp --env USER=scalellm --env HF_TOKEN "
-    "--mount type=bind,source=/work/in,target=/work/in,readonly --mount type=bind,source=/work/out,target=/work/out "
-    "--workdir /work/out example/image:26.07 trtllm-build --output_dir /work/out",
+    "--mount type=bind,source=/data/in,target=/data/in,readonly --mount type=bind,source=/data/out,target=/data/out "
+    "--workdir /data/out example/image:26.07 trtllm-build --output_dir /data/out",
 }
 
 
