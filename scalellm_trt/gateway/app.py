@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import aclosing, asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import BaseModel
@@ -14,6 +15,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from scalellm_trt.gateway import jobs, schemas, sse
+from scalellm_trt.gateway.admission import Admission
 from scalellm_trt.gateway.disconnect import ClientGoneError, until_gone
 from scalellm_trt.gateway.errors import ApiError
 from scalellm_trt.gateway.front import RECORD, Front, json_response
@@ -44,6 +46,7 @@ class Gateway:
     def __init__(self, models: Mapping[str, GatewayModel], options: GatewayOptions) -> None:
         """Offer `models`; connections are made when the application starts."""
         self.models, self.options, self.metrics = models, options, Metrics()
+        self.admission = Admission(options.max_streams, options.max_queue_size, options.queue_timeout_s, self.metrics)
         self._upstream: Upstream | None = None
 
     @property
@@ -55,7 +58,7 @@ class Gateway:
     @asynccontextmanager
     async def lifespan(self, app: Starlette) -> AsyncGenerator[None, None]:
         """Hold the connections while the application runs."""
-        self._upstream = Upstream(self.options.url, self.options.num_channels)
+        self._upstream = Upstream(self.options.url, self.options.num_channels, self.options.server_tls)
         try:
             yield
         finally:
@@ -111,7 +114,7 @@ class Gateway:
         understand: Callable[[Fields, GatewayModel, GatewayOptions, str], Job],
     ) -> Job:
         record: RequestRecord = request.scope[RECORD]
-        fields = schemas.parse(await _read_body(request, self.options.max_body_bytes), schema)
+        fields = schemas.parse(await self._read_body(request), schema)
         model = jobs.find_model(self.models, getattr(fields, "model", None))
         record.model = model.name
         record.user, record.metadata = getattr(fields, "user", None), getattr(fields, "metadata", None)
@@ -120,16 +123,25 @@ class Gateway:
         record.stream = job.stream
         return job
 
+    async def _read_body(self, request: Request) -> bytes:
+        """Return the request's body, as `_read_body`; a client that drips it gets an answer too."""
+        timeout_s = self.options.body_timeout_s
+        try:
+            return await asyncio.wait_for(_read_body(request, self.options.max_body_bytes), timeout_s)
+        except asyncio.TimeoutError as error:
+            raise ApiError(408, f"the body did not come within {timeout_s:g} s", code="body_timeout") from error
+
     async def _answer(self, request: Request, send: Send, job: Job, dialect: StreamDialect) -> None:
         if job.stream:
             running = Running(job, self.upstream, self.metrics, request.scope[RECORD])
-            await _serve(request, running, self._stream(send, running, job, dialect, request.scope[RECORD]))
+            stream = partial(self._stream, send, running, job, dialect, request.scope[RECORD])
+            await _serve(request, running, self.admission.admitted(job.model.name, stream))
         else:
             await self._answer_whole(request, send, job, dialect)
 
     async def _answer_whole(self, request: Request, send: Send, job: Job, dialect: Dialect) -> None:
         running = Running(job, self.upstream, self.metrics, request.scope[RECORD])
-        answers = await _serve(request, running, running.whole())
+        answers = await _serve(request, running, self.admission.admitted(job.model.name, running.whole))
         response = json_response(dialect.whole(answers, running.usage))
         await response(request.scope, request.receive, send)
 

@@ -55,6 +55,16 @@ class Metrics:
             "scalellm_request_success", "Answers that ended.", ("model_name", "finished_reason"), registry=registry
         )
         self.running = Gauge("scalellm_num_requests_running", "Requests at the engine now.", model, registry=registry)
+        self.waiting = Gauge(
+            "scalellm_num_requests_waiting", "Requests that wait for their turn here.", model, registry=registry
+        )
+        self.queue_time = Histogram(
+            "scalellm_request_queue_time_seconds",
+            "How long requests waited here before they were sent to the engine.",
+            model,
+            buckets=SECONDS_BUCKETS,
+            registry=registry,
+        )
         self.failures = Counter(
             "scalellm_request_failure", "Requests answered with an error, by HTTP status.", ("code",), registry=registry
         )

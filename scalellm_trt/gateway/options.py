@@ -1,8 +1,34 @@
-"""How a gateway is to be run."""
+"""How a gateway is to be run. The defaults stand here, once: command line and configuration file take them over."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListenTls:
+    """What clients see when they connect with TLS: PEM files of a certificate chain and of its private key."""
+
+    certificate: Path
+    key: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerTls:
+    """How to speak TLS to the server.
+
+    Attributes:
+        ca: PEM file of the authorities that may vouch for the server; None takes gRPC's own list of public ones.
+        certificate, key: PEM files that say who we are, for a server that asks; both or none.
+    """
+
+    ca: Path | None = None
+    certificate: Path | None = None
+    key: Path | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -11,20 +37,44 @@ class GatewayOptions:
 
     Attributes:
         url: `host:port` of tritonserver's gRPC.
-        host, port: what HTTP listens on.
+        server_tls: None speaks clear text to the server.
         num_channels: reused gRPC connections; requests take turns.
+        host, port: what HTTP listens on.
+        listen_tls: None listens in clear text.
+        api_key: what `Authorization: Bearer` must hold.
+        key_file: hashed keys, any of which is good too; None for both lets everybody in.
         max_body_bytes: longest request body.
         max_prompt_tokens: longest prompt; None leaves it to the engine's own limit.
         default_max_tokens: new tokens of a chat that does not say how many: an engine that reserves prompt + max_tokens
             at admission would be starved by requests that ask for all it has.
-        api_key: what `Authorization: Bearer` must hold; None lets everybody in.
+        max_streams: generations at the server at once, of one worker.
+        max_queue_size: requests that may wait for their turn, of one worker.
+        queue_timeout_s: how long one may wait.
+        max_connections: open client connections of one worker.
+        max_header_bytes: longest request line with its headers.
+        header_timeout_s: from a request's first byte to the end of its headers.
+        body_timeout_s: from there to the end of its body.
+        idle_timeout_s: how long a connection may stand without a request.
+        shutdown_timeout_s: what open answers get to end; what is left is cancelled, on the server too.
     """
 
     url: str = "127.0.0.1:8001"
+    server_tls: ServerTls | None = None
+    num_channels: int = 4
     host: str = "127.0.0.1"
     port: int = 2345
-    num_channels: int = 4
+    listen_tls: ListenTls | None = None
+    api_key: str | None = None
+    key_file: Path | None = None
     max_body_bytes: int = 4 * 1024 * 1024
     max_prompt_tokens: int | None = None
     default_max_tokens: int = 512
-    api_key: str | None = None
+    max_streams: int = 512
+    max_queue_size: int = 512
+    queue_timeout_s: float = 30.0
+    max_connections: int = 4096
+    max_header_bytes: int = 32 * 1024
+    header_timeout_s: float = 10.0
+    body_timeout_s: float = 30.0
+    idle_timeout_s: float = 60.0
+    shutdown_timeout_s: float = 10.0

@@ -10,50 +10,45 @@ from __future__ import annotations
 import itertools
 from typing import TYPE_CHECKING, Any, Final
 
-from scalellm_trt.gateway import tensors
+from scalellm_trt.gateway import channels, tensors
 from scalellm_trt.gateway.errors import ApiError, from_model, from_status
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
+    from scalellm_trt.gateway.options import ServerTls
     from scalellm_trt.gateway.tensors import Generation, TokenChunk
 
+    Metadata = tuple[tuple[str, str], ...]
+
 READY_TIMEOUT_S: Final = 1.0
-_OPTIONS: Final = (
-    # Channels with equal options would share one connection: the pool would be none.
-    ("grpc.use_local_subchannel_pool", 1),
-    # Left alone, gRPC widens a stream's window to megabytes, which a slow reader would fill; tokens need none of that.
-    ("grpc.http2.bdp_probe", 0),
-    ("grpc.keepalive_time_ms", 30_000),
-    ("grpc.keepalive_timeout_ms", 10_000),
-    ("grpc.max_receive_message_length", -1),
-    ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.max_reconnect_backoff_ms", 1_000),
-)
 
 
 class Upstream:
     """One tritonserver. To be made, used and closed in one event loop."""
 
-    def __init__(self, url: str, num_channels: int) -> None:
+    def __init__(self, url: str, num_channels: int, tls: ServerTls | None = None) -> None:
         """Prepare `num_channels` connections to `url` (`host:port`); they are opened by the first requests."""
-        import grpc.aio
         from tritonclient.grpc import service_pb2, service_pb2_grpc
 
         self._messages = service_pb2
-        self._channels = [grpc.aio.insecure_channel(url, options=_OPTIONS) for _ in range(num_channels)]
+        self._channels = [channels.open_channel(url, tls) for _ in range(num_channels)]
         self._stubs = [service_pb2_grpc.GRPCInferenceServiceStub(channel) for channel in self._channels]
         self._turns = itertools.cycle(self._stubs)
 
-    async def generate(self, generation: Generation) -> AsyncGenerator[TokenChunk, None]:
+    async def generate(self, generation: Generation, metadata: Metadata = ()) -> AsyncGenerator[TokenChunk, None]:
         """Yield the tokens as the model makes them; closing the iterator cancels the generation.
+
+        Args:
+            generation: what to ask for.
+            metadata: names and values sent along as HTTP/2 headers, such as `traceparent`.
 
         Raises:
             ApiError: the server does not answer, or refuses.
         """
         import grpc
 
-        call: Any = next(self._turns).ModelStreamInfer()
+        call: Any = next(self._turns).ModelStreamInfer(metadata=metadata or None)
         is_over = False
         try:
             await call.write(tensors.encode(generation))
@@ -75,13 +70,24 @@ class Upstream:
             if not is_over:
                 call.cancel()
 
-    async def is_ready(self) -> bool:
-        """Return whether the server has loaded its models."""
+    async def unary(self, method: str, request: Any, timeout_s: float) -> Any:  # noqa: ANN401  protobuf has no types
+        """Return the answer of a method such as `ServerReady` to a request of its type, `ServerReadyRequest`.
+
+        Raises:
+            ApiError: the server does not answer in time, or refuses.
+        """
         import grpc
 
         try:
-            answer = await self._stubs[0].ServerReady(self._messages.ServerReadyRequest(), timeout=READY_TIMEOUT_S)
-        except grpc.aio.AioRpcError:
+            return await getattr(self._stubs[0], method)(request, timeout=timeout_s)
+        except grpc.aio.AioRpcError as error:
+            raise from_status(error.code().name, error.details() or "no reason given") from error
+
+    async def is_ready(self) -> bool:
+        """Return whether the server has loaded its models."""
+        try:
+            answer = await self.unary("ServerReady", self._messages.ServerReadyRequest(), READY_TIMEOUT_S)
+        except ApiError:
             return False
         return bool(answer.ready)
 
