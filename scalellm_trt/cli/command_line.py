@@ -16,7 +16,9 @@ import typer
 from scalellm_trt import __version__
 from scalellm_trt.errors import ProblemsError, ScaleLLMError
 
-COMMAND_MODULES = ("recipes", "plan", "build", "serve", "infer", "gateway", "doctor", "migrate", "cache", "repo")
+COMMAND_MODULES = (
+    *("recipes", "plan", "build", "serve", "infer", "gateway", "key", "doctor", "migrate", "cache", "repo"),
+)
 EXIT_BUG = 1
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130

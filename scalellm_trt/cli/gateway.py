@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from scalellm_trt.cli.serve import stop_signals
 from scalellm_trt.errors import ToolchainError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from scalellm_trt.gateway.config_file import Setup
+    from scalellm_trt.recipe.tree import KeyPath, Scalar
 
 
 def register(app: typer.Typer) -> None:
@@ -17,57 +23,78 @@ def register(app: typer.Typer) -> None:
 
 
 def gateway(
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            help="YAML file, see docs/reference/gateway.md; the options below win over it.", show_default=False
+        ),
+    ] = None,
     repository: Annotated[
-        Path, typer.Option(help="Where tokenizers and chat templates are read: the repository that is served.")
-    ] = Path("triton_repo"),
-    url: Annotated[str, typer.Option(help="gRPC address of the server, host:port.")] = "127.0.0.1:8001",
-    host: Annotated[str, typer.Option(help="What to listen on; 0.0.0.0 opens it to the network.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the HTTP API; 0 takes a free one.")] = 2345,
+        Path | None, typer.Option(help="The repository that is served: tokenizers, chat templates. Else triton_repo.")
+    ] = None,
+    url: Annotated[str | None, typer.Option(help="gRPC address of the server, else 127.0.0.1:8001.")] = None,
+    host: Annotated[
+        str | None, typer.Option(help="What to listen on, else 127.0.0.1; 0.0.0.0 opens it to the network.")
+    ] = None,
+    port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="Port of the HTTP API, else 2345; 0 takes a free one.")
+    ] = None,
+    keys: Annotated[Path | None, typer.Option(help="File of hashed API keys, made by key add.")] = None,
     api_key: Annotated[
         str | None,
         typer.Option(
             envvar="SCALELLM_API_KEY",
-            help="Key that clients must send. SCALELLM_API_KEY in the environment keeps it out of the process list.",
+            help="Key that clients may send. SCALELLM_API_KEY in the environment keeps it out of the process list.",
         ),
     ] = None,
-    max_body_bytes: Annotated[int, typer.Option(min=1, help="Longest request body.")] = 4 * 1024 * 1024,
+    max_body_bytes: Annotated[int | None, typer.Option(min=1, help="Longest request body, else 4 MiB.")] = None,
     max_prompt_tokens: Annotated[
         int | None, typer.Option(min=1, help="Longest prompt; without it the engine's own limit.")
     ] = None,
     default_max_tokens: Annotated[
-        int, typer.Option(min=1, help="New tokens of a chat that does not say how many it wants.")
-    ] = 512,
-    channels: Annotated[int, typer.Option(min=1, max=64, help="gRPC connections to the server.")] = 4,
+        int | None, typer.Option(min=1, help="New tokens of a chat that does not say how many it wants, else 512.")
+    ] = None,
+    channels: Annotated[int | None, typer.Option(min=1, max=64, help="gRPC connections to the server, else 4.")] = None,
 ) -> None:
     """Serve OpenAI's API for the models of a running tritonserver, until Ctrl-C or SIGTERM.
 
     Logs are JSON on stderr, a line for each request. The server need not be there yet: /health/ready tells.
     """
+    overrides: dict[KeyPath, Scalar | Path] = {
+        ("repository",): repository,
+        ("server", "url"): url,
+        ("server", "channels"): channels,
+        ("listen", "host"): host,
+        ("listen", "port"): port,
+        ("keys", "file"): keys,
+        ("limits", "max_body_bytes"): max_body_bytes,
+        ("limits", "max_prompt_tokens"): max_prompt_tokens,
+        ("limits", "default_max_tokens"): default_max_tokens,
+    }
+    with stop_signals():
+        # Ctrl-C is how a gateway is ended: no failure.
+        try:
+            _run(config, overrides, api_key)
+        except KeyboardInterrupt:
+            return
+
+
+def _run(config: Path | None, overrides: Mapping[KeyPath, Scalar | Path], api_key: str | None) -> None:
     try:
-        from scalellm_trt.gateway import served, server
-        from scalellm_trt.gateway.options import GatewayOptions
+        from scalellm_trt.gateway import config_file, served, server
     except ModuleNotFoundError as error:
         message = f"the gateway needs {error.name}, which is not installed"
         raise ToolchainError(message, hint="Install it: pip install 'scalellm-trt[gateway]'") from error
 
-    options = GatewayOptions(
-        url=url,
-        host=host,
-        port=port,
-        num_channels=channels,
-        max_body_bytes=max_body_bytes,
-        max_prompt_tokens=max_prompt_tokens,
-        default_max_tokens=default_max_tokens,
-        api_key=api_key or None,
-    )
-    models = served.load(repository)
+    given = {key: str(value) if isinstance(value, Path) else value for key, value in overrides.items()}
+    setup = config_file.load(config, {key: value for key, value in given.items() if value is not None}, api_key)
+    models = served.load(setup.repository)
 
     def announce(address: str) -> None:
-        print(f"gateway: {address}/v1 offers {', '.join(models)}, from tritonserver at {url}", flush=True)
+        print(_announcement(address, models, setup), flush=True)
 
-    with stop_signals():
-        # Ctrl-C is how a gateway is ended: no failure.
-        try:
-            server.run(models, options, announce)
-        except KeyboardInterrupt:
-            return
+    server.run(models, setup, announce)
+
+
+def _announcement(address: str, models: Mapping[str, object], setup: Setup) -> str:
+    return f"gateway: {address}/v1 offers {', '.join(models)}, from tritonserver at {setup.options.url}"

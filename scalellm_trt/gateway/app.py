@@ -16,6 +16,7 @@ from starlette.routing import Route
 
 from scalellm_trt.gateway import jobs, schemas, sse
 from scalellm_trt.gateway.admission import Admission
+from scalellm_trt.gateway.api_keys import KeyRing
 from scalellm_trt.gateway.disconnect import ClientGoneError, until_gone
 from scalellm_trt.gateway.errors import ApiError
 from scalellm_trt.gateway.front import RECORD, Front, json_response
@@ -182,7 +183,11 @@ class _Generating:
 
 
 def make_app(models: Mapping[str, GatewayModel], options: GatewayOptions) -> ASGIApp:
-    """Return the application that offers `models`."""
+    """Return the application that offers `models`.
+
+    Raises:
+        RecipeError: the key file cannot be used.
+    """
     gateway = Gateway(models, options)
     routes = [
         Route("/v1/chat/completions", _Generating(gateway.chat), methods=["POST"]),
@@ -195,7 +200,7 @@ def make_app(models: Mapping[str, GatewayModel], options: GatewayOptions) -> ASG
         Route("/metrics", gateway.render_metrics),
     ]
     app = Starlette(routes=routes, lifespan=gateway.lifespan, exception_handlers={HTTPException: _http_error})
-    app.add_middleware(Front, metrics=gateway.metrics, api_key=options.api_key)
+    app.add_middleware(Front, metrics=gateway.metrics, keys=KeyRing(options.api_key, options.key_file))
     return app
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hmac
 import logging
 from typing import TYPE_CHECKING, Final
 
@@ -16,6 +15,7 @@ from scalellm_trt.gateway.errors import ApiError
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+    from scalellm_trt.gateway.api_keys import KeyRing
     from scalellm_trt.gateway.metrics import Metrics
     from scalellm_trt.gateway.request_log import RequestRecord
 
@@ -31,9 +31,9 @@ _QUIET: Final = ("/health", "/v2/health", "/metrics")
 class Front:
     """ASGI middleware around the whole gateway."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics, api_key: str | None) -> None:
-        """Guard `app` with `api_key`, if there is one."""
-        self._app, self._metrics, self._api_key = app, metrics, api_key
+    def __init__(self, app: ASGIApp, metrics: Metrics, keys: KeyRing) -> None:
+        """Guard `app` with `keys`, if there are any."""
+        self._app, self._metrics, self._keys = app, metrics, keys
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Take a request."""
@@ -50,7 +50,7 @@ class Front:
             await send(message)
 
         try:
-            self._check_key(scope["path"], headers)
+            record.key_name = self._check_key(scope["path"], headers)
             await self._app(scope, receive, send_noting)
         except ApiError as error:
             await self._fail(error, record, scope, receive, send_noting)
@@ -64,13 +64,15 @@ class Front:
             if not record.path.startswith(_QUIET) or request_log.LOGGER.isEnabledFor(logging.DEBUG):
                 record.write()
 
-    def _check_key(self, path: str, headers: Headers) -> None:
-        if self._api_key is None or not path.startswith(_GUARDED):
-            return
+    def _check_key(self, path: str, headers: Headers) -> str | None:
+        """Return the name of the request's key, where one is asked for."""
+        if self._keys.is_open or not path.startswith(_GUARDED):
+            return None
         scheme, _, key = headers.get("authorization", "").partition(" ")
-        is_right = hmac.compare_digest(key.strip().encode(), self._api_key.encode())
-        if scheme.lower() != "bearer" or not is_right:
+        name = self._keys.name_of(key.strip())
+        if scheme.lower() != "bearer" or name is None:
             raise ApiError(401, "a wrong or missing API key in Authorization: Bearer", code="invalid_api_key")
+        return name
 
     async def _fail(self, error: ApiError, record: RequestRecord, scope: Scope, receive: Receive, send: Send) -> None:
         record.error = error.message

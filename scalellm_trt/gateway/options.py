@@ -54,6 +54,7 @@ class GatewayOptions:
         max_header_bytes: longest request line with its headers.
         header_timeout_s: from a request's first byte to the end of its headers.
         body_timeout_s: from there to the end of its body.
+        write_timeout_s: how long a client may read nothing of what waits for it.
         idle_timeout_s: how long a connection may stand without a request.
         shutdown_timeout_s: what open answers get to end; what is left is cancelled, on the server too.
     """
@@ -76,5 +77,6 @@ class GatewayOptions:
     max_header_bytes: int = 32 * 1024
     header_timeout_s: float = 10.0
     body_timeout_s: float = 30.0
+    write_timeout_s: float = 60.0
     idle_timeout_s: float = 60.0
     shutdown_timeout_s: float = 10.0

@@ -27,6 +27,7 @@ class RequestRecord:
     Attributes:
         request_id: the client's `x-request-id`, or one of ours; returned in that header.
         correlation_id: the client's `x-correlation-id`.
+        key_name: whose API key it came with; never the key.
         is_cancelled: the client left before the end.
     """
 
@@ -37,6 +38,7 @@ class RequestRecord:
     started_s: float = field(default_factory=time.monotonic)
     status: int | None = None
     error: str | None = None
+    key_name: str | None = None
     is_cancelled: bool = False
     model: str | None = None
     stream: bool | None = None
@@ -86,11 +88,11 @@ class JsonFormatter(logging.Formatter):
         return orjson.dumps(line).decode()
 
 
-def set_up() -> None:
-    """Let the gateway and its HTTP server log JSON to stderr."""
+def set_up(level: str = "info") -> None:
+    """Let gateway and HTTP server log JSON to stderr; `warning` leaves out requests, `debug` shows probes too."""
     handler = logging.StreamHandler()
     handler.setFormatter(JsonFormatter())
     for name in (LOGGER.name, "uvicorn"):
         logger = logging.getLogger(name)
         logger.handlers, logger.propagate = [handler], False
-        logger.setLevel(logging.INFO if name == LOGGER.name else logging.WARNING)
+        logger.setLevel(level.upper() if name == LOGGER.name else logging.WARNING)

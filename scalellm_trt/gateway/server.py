@@ -2,59 +2,62 @@
 
 from __future__ import annotations
 
-import socket
-from typing import TYPE_CHECKING, Final
+import math
+from typing import TYPE_CHECKING
 
-from scalellm_trt.errors import Problem, RecipeError
-from scalellm_trt.gateway import request_log
+from scalellm_trt.gateway import channels, listening, request_log
 from scalellm_trt.gateway.app import make_app
+from scalellm_trt.gateway.http_protocol import limited
 
 if TYPE_CHECKING:
+    import socket
+    import ssl
     from collections.abc import Callable, Mapping
 
+    from starlette.types import ASGIApp
+
+    from scalellm_trt.gateway.config_file import Setup
     from scalellm_trt.gateway.options import GatewayOptions
     from scalellm_trt.gateway.served import GatewayModel
 
-SHUTDOWN_S: Final = 10
-"""Seconds that open answers get to end; what is left is cancelled, on the server too."""
-_BACKLOG: Final = 2048
 
-
-def run(models: Mapping[str, GatewayModel], options: GatewayOptions, on_listening: Callable[[str], None]) -> None:
+def run(models: Mapping[str, GatewayModel], setup: Setup, on_listening: Callable[[str], None]) -> None:
     """Serve until SIGINT or SIGTERM; `on_listening` is told the address once connections are taken.
 
     Raises:
-        RecipeError: the address cannot be listened on.
+        RecipeError: the address cannot be listened on, or a certificate is not usable.
         KeyboardInterrupt: after the end that a signal asked for.
     """
+    options = setup.options
+    context = None if options.listen_tls is None else listening.tls_context(options.listen_tls)
+    channels.check(options.server_tls)
+    request_log.set_up(setup.log_level)
+    app = make_app(models, options)
+    with listening.listen(options) as listener:
+        on_listening(address(options, listener))
+        serve(app, options, listener, context)
+
+
+def address(options: GatewayOptions, listener: socket.socket) -> str:
+    """Return the URL of a bound socket."""
+    host = f"[{options.host}]" if ":" in options.host else options.host
+    return f"{'http' if options.listen_tls is None else 'https'}://{host}:{listener.getsockname()[1]}"
+
+
+def serve(app: ASGIApp, options: GatewayOptions, listener: socket.socket, context: ssl.SSLContext | None) -> None:
+    """Serve on a socket that listens; as `run`."""
     import uvicorn
 
-    request_log.set_up()
-    with _listen(options) as listener:
-        port = listener.getsockname()[1]
-        config = uvicorn.Config(
-            make_app(models, options),
-            loop="uvloop",
-            http="httptools",
-            ws="none",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            timeout_graceful_shutdown=SHUTDOWN_S,
-        )
-        on_listening(f"http://{options.host}:{port}")
-        uvicorn.Server(config).run(sockets=[listener])
-
-
-def _listen(options: GatewayOptions) -> socket.socket:
-    family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((options.host, options.port))
-        listener.listen(_BACKLOG)
-    except OSError as error:
-        listener.close()
-        message = f"{options.host}:{options.port} cannot be listened on: {error.strerror or error}"
-        raise RecipeError([Problem(key="--port", message=message, hint="Choose another with --port.")]) from error
-    return listener
+    config = uvicorn.Config(
+        app,
+        loop="uvloop",
+        http=limited(options),
+        ws="none",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_keep_alive=math.ceil(options.idle_timeout_s),
+        timeout_graceful_shutdown=math.ceil(options.shutdown_timeout_s),
+        ssl_context_factory=None if context is None else lambda config, default: context,
+    )
+    uvicorn.Server(config).run(sockets=[listener])

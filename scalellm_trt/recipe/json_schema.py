@@ -22,7 +22,7 @@ def json_schema() -> JsonObject:
 
     With `extends` only `name` is required, because the rest may come from the other file.
     """
-    schema = _without_titles(cast("JsonObject", Recipe.model_json_schema(by_alias=True)))
+    schema = without_titles(cast("JsonObject", Recipe.model_json_schema(by_alias=True)))
     definitions = cast("dict[str, JsonObject]", schema["$defs"])
     complete = {
         "required": schema["required"],
@@ -47,10 +47,10 @@ def json_schema_text() -> str:
     return json.dumps(json_schema(), indent=2, ensure_ascii=False) + "\n"
 
 
-def _without_titles(node: JsonObject) -> JsonObject:
+def without_titles(node: JsonObject) -> JsonObject:
     """Drop the titles that pydantic makes up from names; a property that is called title would be a mapping."""
     return {
-        key: _without_titles(cast("JsonObject", value)) if isinstance(value, dict) else value
+        key: without_titles(cast("JsonObject", value)) if isinstance(value, dict) else value
         for key, value in node.items()
         if not (key == "title" and isinstance(value, str))
     }

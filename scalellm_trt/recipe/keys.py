@@ -12,6 +12,8 @@ from scalellm_trt.recipe.tree import shown
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from pydantic import BaseModel
+
     from scalellm_trt.recipe.tree import KeyPath, Scalar
 
     JsonObject = dict[str, object]
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Key:
-    """One key of a recipe.
+    """One key of a recipe, or of another file that a pydantic model describes.
 
     Attributes:
         path: the names from the top to it.
@@ -43,15 +45,15 @@ class Key:
 
 
 @functools.cache
-def known_keys() -> Mapping[KeyPath, Key]:
-    """Return every key by its path, sections before their keys, in the schema's order."""
-    schema = cast("JsonObject", Recipe.model_json_schema(by_alias=True))
+def known_keys(model: type[BaseModel] = Recipe) -> Mapping[KeyPath, Key]:
+    """Return every key of a file that `model` describes by its path, sections before their keys, in its order."""
+    schema = cast("JsonObject", model.model_json_schema(by_alias=True))
     return {key.path: key for key in _keys_of(schema, cast("JsonObject", schema["$defs"]), ())}
 
 
-def names_below(path: KeyPath) -> list[str]:
+def names_below(path: KeyPath, model: type[BaseModel] = Recipe) -> list[str]:
     """Return the names of the keys of the section at `path`."""
-    return [key[-1] for key in known_keys() if key[:-1] == path]
+    return [key[-1] for key in known_keys(model) if key[:-1] == path]
 
 
 def _keys_of(section: JsonObject, definitions: JsonObject, above: KeyPath) -> Iterator[Key]:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import difflib
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from scalellm_trt.errors import Problem
 from scalellm_trt.recipe.keys import default_text, known_keys, names_below
-from scalellm_trt.recipe.schema import RESERVED_KEYS
+from scalellm_trt.recipe.schema import RESERVED_KEYS, Recipe
 from scalellm_trt.recipe.tree import Leaf, Place, describe, dotted, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
+
+    from pydantic import BaseModel
 
     from scalellm_trt.recipe.keys import Key
     from scalellm_trt.recipe.tree import KeyPath, Node
@@ -20,20 +23,41 @@ if TYPE_CHECKING:
 MAX_PROBLEMS = 50
 
 
-def schema_problem(path: KeyPath, nodes: Mapping[KeyPath, Node], file: Path) -> Problem:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Document:
+    """A kind of YAML file.
+
+    Attributes:
+        noun: what messages call it.
+        model: describes its keys.
+        more_keys: names at the top that are no part of the model.
+        reserved: names at the top that later versions will define, with what they will be about.
+    """
+
+    noun: str
+    model: type[BaseModel]
+    more_keys: tuple[str, ...] = ()
+    reserved: Mapping[str, str] = field(default_factory=dict)
+
+
+RECIPE = Document(noun="a recipe", model=Recipe, more_keys=("extends",), reserved=RESERVED_KEYS)
+
+
+def schema_problem(path: KeyPath, nodes: Mapping[KeyPath, Node], file: Path, document: Document = RECIPE) -> Problem:
     """Explain why the schema does not take what stands, or is missing, at `path`.
 
     Args:
         path: where the schema has an objection.
-        nodes: every node of the recipe.
-        file: the recipe's own file, where keys are missing that stand nowhere.
+        nodes: every node of the file.
+        file: the file itself, where keys are missing that stand nowhere.
+        document: what kind of file it is.
     """
-    key = known_keys().get(path)
+    key = known_keys(document.model).get(path)
     node = nodes.get(path)
     if key is None:
-        message, hint = _unknown(path)
+        message, hint = _unknown(path, document)
     elif node is None:
-        message, hint = "is missing", _how_to_write(key)
+        message, hint = "is missing", _how_to_write(key, document)
     else:
         message, hint = f"found {describe(node)}, expected {key.allowed}", _next_step(node, key)
     place = nearest_place(path, nodes)
@@ -50,26 +74,26 @@ def nearest_place(path: KeyPath, nodes: Mapping[KeyPath, Node]) -> Place | None:
     return None
 
 
-def _how_to_write(key: Key) -> str:
+def _how_to_write(key: Key, document: Document) -> str:
     if key.is_section:
-        return f"Write {key.path[-1]}: and below it {', '.join(names_below(key.path))}."
+        return f"Write {key.path[-1]}: and below it {', '.join(names_below(key.path, document.model))}."
     return f"It is {key.description}. Allowed: {key.allowed}."
 
 
-def _unknown(path: KeyPath) -> tuple[str, str]:
+def _unknown(path: KeyPath, document: Document) -> tuple[str, str]:
     *above, name = path
-    if not above and name in RESERVED_KEYS:
-        return f"is reserved for a later version: this one has no {RESERVED_KEYS[name]}", "Remove it for now."
-    siblings = names_below(tuple(above))
+    if not above and name in document.reserved:
+        return f"is reserved for a later version: this one has no {document.reserved[name]}", "Remove it for now."
+    siblings = names_below(tuple(above), document.model)
     if not above:
-        siblings.append("extends")
-    return "is not a key of a recipe" if not above else f"is not a key of {dotted(path[:-1])}", _did_you_mean(
-        name, siblings
-    )
+        siblings += document.more_keys
+    whole = dotted(path[:-1]) if above else document.noun
+    return f"is not a key of {whole}", _did_you_mean(name, siblings, document)
 
 
-def _did_you_mean(name: str, siblings: list[str]) -> str:
-    elsewhere = [dotted(path) for path in known_keys() if name in (path[-1], dotted(path)) and len(path) > 1]
+def _did_you_mean(name: str, siblings: list[str], document: Document) -> str:
+    keys = known_keys(document.model)
+    elsewhere = [dotted(path) for path in keys if name in (path[-1], dotted(path)) and len(path) > 1]
     if len(elsewhere) == 1:
         *sections, last = elsewhere[0].split(".")
         return f"It belongs into another place: write {last} below {'.'.join(sections)}."

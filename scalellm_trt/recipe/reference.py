@@ -8,10 +8,14 @@ from typing import TYPE_CHECKING
 from scalellm_trt.recipe.file_text import MAX_BYTES
 from scalellm_trt.recipe.keys import default_text, known_keys
 from scalellm_trt.recipe.rules import RULES
-from scalellm_trt.recipe.schema import RESERVED_KEYS
+from scalellm_trt.recipe.schema import RESERVED_KEYS, Recipe
 from scalellm_trt.recipe.tree import dotted
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pydantic import BaseModel
+
     from scalellm_trt.recipe.keys import Key
     from scalellm_trt.recipe.tree import KeyPath
 
@@ -50,18 +54,22 @@ aliases, tags, several documents in a file, and unquoted words that are not the 
 
 def recipe_reference() -> str:
     """Return the reference as Markdown."""
-    sections = [path for path, key in known_keys().items() if key.is_section]
-    tables = [_table((), "## Top level"), *(_table(path, f"## {dotted(path)}") for path in sections)]
     rules = "\n".join(f"- {inspect.cleandoc(rule.check.__doc__ or '')}" for rule in RULES)
     reserved = ", ".join(f"`{name}`" for name in RESERVED_KEYS)
     kept = f"## Reserved names\n\n{reserved} at the top level are refused until a later version defines them.\n"
-    return "\n".join([_INTRODUCTION, *tables, _EXTENDS, f"{_RULES}\n{rules}\n", _YAML, kept])
+    return "\n".join([_INTRODUCTION, *key_tables(Recipe), _EXTENDS, f"{_RULES}\n{rules}\n", _YAML, kept])
 
 
-def _table(section: KeyPath, title: str) -> str:
-    keys = [key for path, key in known_keys().items() if path[:-1] == section]
-    rows = "\n".join(_row(key) for key in keys)
-    about = "" if not section else f"{known_keys()[section].description}\n\n"
+def key_tables(model: type[BaseModel]) -> list[str]:
+    """Return a Markdown table of the keys at the top of a file that `model` describes, then one for each section."""
+    keys = known_keys(model)
+    sections = [path for path, key in keys.items() if key.is_section]
+    return [_table((), "## Top level", keys), *(_table(path, f"## {dotted(path)}", keys) for path in sections)]
+
+
+def _table(section: KeyPath, title: str, keys: Mapping[KeyPath, Key]) -> str:
+    rows = "\n".join(_row(key) for path, key in keys.items() if path[:-1] == section)
+    about = "" if not section else f"{keys[section].description}\n\n"
     return f"{title}\n\n{about}| key | takes | default | what it is |\n|---|---|---|---|\n{rows}\n"
 
 

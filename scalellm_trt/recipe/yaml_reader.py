@@ -24,11 +24,12 @@ if TYPE_CHECKING:
 MAX_DEPTH = 8
 # Control characters, Unicode's line breaks, and halves of surrogate pairs, which cannot be printed or stored.
 _ODD_CHARACTER = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
-EXTENDS_HINT = "Write the values out, or share them between recipes with `extends`."
+EXTENDS_HINT = "Write the values out; recipes share them with `extends`."
+RECIPE_HINT = "A recipe is `key: value` lines: name, model, hardware, …; recipes/cpu.yaml is an example."
 
 
-def read(text: str, file: Path) -> tuple[Section, list[Problem]]:
-    """Read `text`, the content of `file`.
+def read(text: str, file: Path, whole_hint: str = RECIPE_HINT) -> tuple[Section, list[Problem]]:
+    """Read `text`, the content of `file`; `whole_hint` says what such a file looks like.
 
     Returns:
         The tree, with a `Refused` node wherever a value could not be taken, and the problem of each.
@@ -50,7 +51,7 @@ def read(text: str, file: Path) -> tuple[Section, list[Problem]]:
     if problems:
         raise RecipeError(problems)
     if not isinstance(root, yaml.MappingNode):
-        raise RecipeError([_no_mapping(root, file)])
+        raise RecipeError([_no_mapping(root, file, whole_hint)])
     return _TreeMaker(file).make(root)
 
 
@@ -61,13 +62,13 @@ def _structure_problems(text: str, file: Path) -> Iterator[Problem]:
         line = 1 if event.start_mark is None else event.start_mark.line + 1
         num_documents += isinstance(event, yaml.DocumentStartEvent)
         if num_documents > 1:
-            hint = "Put each recipe into a file of its own."
+            hint = "Put each document into a file of its own."
             yield Problem(file=file, line=line, message="a second document begins here", hint=hint)
             return
         yield from _event_problems(event, file, line)
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if depth > MAX_DEPTH:
-            hint = "A recipe's deepest key is three levels down; check the indentation and the brackets."
+            hint = "No key is deeper than three levels; check the indentation and the brackets."
             yield Problem(file=file, line=line, message=f"is nested more than {MAX_DEPTH} levels deep", hint=hint)
             return
 
@@ -84,7 +85,7 @@ def _event_problems(event: yaml.Event, file: Path, line: int) -> Iterator[Proble
         )
     tag = getattr(event, "tag", None)
     if tag is not None:
-        hint = "Remove the tag; a recipe holds plain values only."
+        hint = "Remove the tag; only plain values are read here."
         yield Problem(file=file, line=line, message=f"tag {shown(str(tag))} is not allowed", hint=hint)
 
 
@@ -107,8 +108,7 @@ def _syntax_problem(error: yaml.YAMLError, text: str, file: Path) -> Problem:
     return Problem(file=file, line=line, message=message, hint="Check indentation, colons and quotes near this line.")
 
 
-def _no_mapping(root: yaml.Node | None, file: Path) -> Problem:
-    hint = "A recipe is `key: value` lines: name, model, hardware, …; recipes/cpu.yaml is an example."
+def _no_mapping(root: yaml.Node | None, file: Path, hint: str) -> Problem:
     if root is None or root.value == "":
         return Problem(file=file, message="is empty", hint=hint)
     found = "a list" if isinstance(root, yaml.SequenceNode) else "a single value"

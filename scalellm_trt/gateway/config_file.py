@@ -1,0 +1,180 @@
+"""gateway.yaml and what the command line says on top of it in, one checked `Setup` out.
+
+A relative path counts from the place in which it is written: the file's directory, or the working directory for an
+option of the command line.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from pydantic import ValidationError
+
+from scalellm_trt.errors import Problem, RecipeError
+from scalellm_trt.gateway.config_schema import GatewayConfig
+from scalellm_trt.gateway.options import GatewayOptions, ListenTls, ServerTls
+from scalellm_trt.recipe.file_text import read_text
+from scalellm_trt.recipe.messages import Document, limited, schema_problem
+from scalellm_trt.recipe.tree import Leaf, Place, Section, dotted, merge, plain, walk
+from scalellm_trt.recipe.yaml_reader import read
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from scalellm_trt.gateway.config_schema import LogLevel
+    from scalellm_trt.recipe.tree import KeyPath, Node, Scalar
+
+DOCUMENT: Final = Document(
+    noun="a gateway's configuration",
+    model=GatewayConfig,
+    reserved={"servers": "pools of several servers", "tenants": "tenants", "routing": "routing"},
+)
+HINT: Final = (
+    "A configuration is `key: value` lines: listen, server, limits, …; docs/reference/gateway.md has them all."
+)
+COMMAND_LINE: Final = Path("command line")
+PATH_KEYS: Final[frozenset[KeyPath]] = frozenset(
+    {
+        ("repository",),
+        ("keys", "file"),
+        ("listen", "tls_certificate"),
+        ("listen", "tls_key"),
+        ("server", "ca"),
+        ("server", "certificate"),
+        ("server", "key"),
+    }
+)
+_PAIRS: Final = ((("listen", "tls_certificate"), ("listen", "tls_key")), (("server", "certificate"), ("server", "key")))
+_TLS_ONLY: Final = ("ca", "certificate", "key")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setup:
+    """Everything that one `scalellm-trt gateway` needs to know."""
+
+    repository: Path
+    options: GatewayOptions
+    log_level: LogLevel
+
+
+def load(path: Path | None, overrides: Mapping[KeyPath, Scalar], api_key: str | None) -> Setup:
+    """Read the file, if there is one, and lay the command line over it.
+
+    Args:
+        path: the file; None takes defaults.
+        overrides: values of the command line by the key that they stand for.
+        api_key: a secret, which stands in no file.
+
+    Raises:
+        RecipeError: with every problem that was found, in reading order.
+    """
+    tree, problems = (
+        _read(path) if path is not None else (Section(place=Place(file=COMMAND_LINE, line=1), entries={}), [])
+    )
+    tree = _overlaid(_anchored(tree), overrides)
+    nodes = dict(walk(tree))
+    config, found = _validate(tree, nodes)
+    if config is None or problems or found:
+        raise RecipeError(limited([*problems, *found], [] if path is None else [path]))
+    return Setup(
+        repository=Path(config.repository), options=_options(config, api_key or None), log_level=config.log.level
+    )
+
+
+def _read(path: Path) -> tuple[Section, list[Problem]]:
+    try:
+        text = read_text(path)
+    except RecipeError as error:
+        hinted = [dataclasses.replace(problem, hint=HINT) for problem in error.problems]
+        raise RecipeError(hinted) from None
+    return read(text, path, HINT)
+
+
+def _anchored(tree: Section, path: KeyPath = ()) -> Section:
+    """Let relative paths count from the file that they are written in."""
+    entries: dict[str, Node] = {}
+    for name, node in tree.entries.items():
+        here = (*path, name)
+        if isinstance(node, Section):
+            entries[name] = _anchored(node, here)
+        elif isinstance(node, Leaf) and here in PATH_KEYS and isinstance(node.value, str) and node.value:
+            value = str(node.place.file.parent / Path(node.value).expanduser())
+            entries[name] = Leaf(place=node.place, value=value)
+        else:
+            entries[name] = node
+    return Section(place=tree.place, entries=entries)
+
+
+def _overlaid(tree: Section, overrides: Mapping[KeyPath, Scalar]) -> Section:
+    for path, value in overrides.items():
+        node: Node = Leaf(place=Place(file=COMMAND_LINE, line=1), value=value)
+        for name in reversed(path):
+            node = Section(place=tree.place, entries={name: node})
+        assert isinstance(node, Section)
+        tree = merge(tree, node)
+    return tree
+
+
+def _validate(tree: Section, nodes: Mapping[KeyPath, Node]) -> tuple[GatewayConfig | None, list[Problem]]:
+    try:
+        config = GatewayConfig.model_validate(plain(tree))
+    except ValidationError as error:
+        details = error.errors(include_url=False, include_context=False, include_input=False)
+        paths = [tuple(str(name) for name in detail["loc"]) for detail in details]
+        return None, [_readable(schema_problem(path, nodes, tree.place.file, DOCUMENT)) for path in paths]
+    return config, [_readable(problem) for problem in _contradictions(nodes, tree, config)]
+
+
+def _contradictions(nodes: Mapping[KeyPath, Node], tree: Section, config: GatewayConfig) -> list[Problem]:
+    """Return what does not go together."""
+    found = []
+    for first, second in _PAIRS:
+        for here, missing in ((first, second), (second, first)):
+            if _is_set(nodes, here) and not _is_set(nodes, missing):
+                message, hint = f"needs {dotted(missing)}", "Write both, or none of them."
+                found.append(_problem(nodes, tree, here, message, hint))
+    for name in _TLS_ONLY:
+        if _is_set(nodes, ("server", name)) and not config.server.tls:
+            message = "is for TLS, which server.tls does not ask for"
+            found.append(_problem(nodes, tree, ("server", name), message, "Write server.tls: true, or remove it."))
+    return found
+
+
+def _problem(nodes: Mapping[KeyPath, Node], tree: Section, path: KeyPath, message: str, hint: str) -> Problem:
+    place = nodes[path].place if path in nodes else tree.place
+    return Problem(file=place.file, line=place.line, key=dotted(path), message=message, hint=hint)
+
+
+def _is_set(nodes: Mapping[KeyPath, Node], path: KeyPath) -> bool:
+    node = nodes.get(path)
+    return isinstance(node, Leaf) and node.value is not None
+
+
+def _readable(problem: Problem) -> Problem:
+    """Show no line of the command line."""
+    return dataclasses.replace(problem, file=None, line=None) if problem.file == COMMAND_LINE else problem
+
+
+def _options(config: GatewayConfig, api_key: str | None) -> GatewayOptions:
+    listen, server = config.listen, config.server
+    certificate, key = _path(listen.tls_certificate), _path(listen.tls_key)
+    return GatewayOptions(
+        url=server.url,
+        server_tls=ServerTls(ca=_path(server.ca), certificate=_path(server.certificate), key=_path(server.key))
+        if server.tls
+        else None,
+        num_channels=server.channels,
+        host=listen.host,
+        port=listen.port,
+        listen_tls=ListenTls(certificate=certificate, key=key) if certificate and key else None,
+        api_key=api_key,
+        key_file=_path(config.keys.file),
+        **config.limits.model_dump(),
+    )
+
+
+def _path(value: str | None) -> Path | None:
+    return None if value is None else Path(value)

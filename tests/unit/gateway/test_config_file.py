@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import jsonschema
+import pytest
+
+from scalellm_trt.errors import RecipeError
+from scalellm_trt.gateway import config_file
+from scalellm_trt.gateway.config_reference import gateway_json_schema
+from scalellm_trt.gateway.config_schema import GatewayConfig
+from scalellm_trt.gateway.options import GatewayOptions, ListenTls, ServerTls
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from scalellm_trt.gateway.config_file import Setup
+    from scalellm_trt.recipe.tree import KeyPath, Scalar
+
+
+def _load(directory: Path, text: str, overrides: Mapping[KeyPath, Scalar] | None = None) -> Setup:
+    file = directory / "gateway.yaml"
+    file.write_text(text)
+    return config_file.load(file, overrides or {}, None)
+
+
+def test_without_a_file_everything_has_its_default() -> None:
+    setup = config_file.load(None, {}, None)
+    assert setup.options == GatewayOptions()
+    assert (str(setup.repository), setup.log_level) == ("triton_repo", "info")
+
+
+def test_every_limit_of_the_file_is_one_of_the_options() -> None:
+    assert set(GatewayConfig().limits.model_dump()) <= set(GatewayOptions.__slots__)
+
+
+def test_values_come_from_the_file_and_paths_count_from_it(tmp_path: Path) -> None:
+    text = """\
+schema: 1
+repository: repo
+listen: {host: 0.0.0.0, port: 8443, tls_certificate: a.pem, tls_key: /etc/a.key}
+server: {url: "gpu-1:8001", channels: 2, tls: true, ca: ca.pem, certificate: me.pem, key: me.key}
+keys: {file: gateway.keys}
+limits: {max_streams: 7, queue_timeout_s: 2, max_prompt_tokens: 100}
+log: {level: debug}
+"""
+    setup = _load(tmp_path, text)
+    assert setup.repository == tmp_path / "repo"
+    assert setup.log_level == "debug"
+    options = setup.options
+    assert (options.host, options.port, options.url, options.num_channels) == ("0.0.0.0", 8443, "gpu-1:8001", 2)
+    assert options.listen_tls is not None
+    assert options.listen_tls.certificate == tmp_path / "a.pem"
+    assert str(options.listen_tls.key) == "/etc/a.key"
+    assert options.server_tls == ServerTls(
+        ca=tmp_path / "ca.pem", certificate=tmp_path / "me.pem", key=tmp_path / "me.key"
+    )
+    assert options.key_file == tmp_path / "gateway.keys"
+    assert (options.max_streams, options.queue_timeout_s, options.max_prompt_tokens) == (7, 2, 100)
+
+
+def test_the_command_line_wins_and_its_paths_stay(tmp_path: Path) -> None:
+    overrides: dict[KeyPath, Scalar] = {("listen", "port"): 1, ("repository",): "here"}
+    setup = _load(tmp_path, "repository: repo\nlisten:\n  port: 2\n  host: 127.0.0.2\n", overrides)
+    assert (setup.options.port, setup.options.host) == (1, "127.0.0.2")
+    assert str(setup.repository) == "here"
+
+
+def test_a_half_given_pair_of_the_command_line_has_no_line() -> None:
+    with pytest.raises(RecipeError) as error:
+        config_file.load(None, {("listen", "tls_key"): "a.key"}, None)
+    assert str(error.value).splitlines()[0] == "listen.tls_key: needs listen.tls_certificate"
+
+
+@pytest.mark.parametrize(
+    ("text", "where", "message", "hint"),
+    [
+        ("listen:\n  prt: 1\n", 2, "listen.prt: is not a key of listen", "Did you mean port?"),
+        ("port: 1\n", 1, "port: is not a key of a gateway's configuration", "write port below listen"),
+        ("servers: 2\n", 1, "servers: is reserved for a later version", "Remove it for now."),
+        ("listen:\n  port: 70000\n", 2, "listen.port: found 70000, expected a whole number from 0 to 65535", "default"),
+        ("listen:\n  host: example.org\n", 2, "listen.host: found 'example.org', expected an IP address", "default"),
+        ("server:\n  url: http://a:1\n", 2, "server.url: found 'http://a:1', expected HOST:PORT", "default"),
+        ("limits:\n  queue_timeout_s: 0\n", 2, "limits.queue_timeout_s: found 0, expected a number above 0", "30.0"),
+        ("log:\n  level: inf\n", 2, "log.level: found 'inf', expected one of debug, info, warning", "Nearest: info"),
+        ("server:\n  ca: a.pem\n", 2, "server.ca: is for TLS, which server.tls does not ask for", "server.tls: true"),
+        ("server:\n  tls: true\n  key: a\n", 3, "server.key: needs server.certificate", "Write both"),
+        ("listen:\n  port: 1\n  port: 2\n", 3, "listen.port: is written twice", "Remove one of them."),
+        ("- a\n", 1, "holds a list instead of keys", "listen, server, limits"),
+    ],
+)
+def test_a_problem_says_where_what_and_how(tmp_path: Path, text: str, where: int, message: str, hint: str) -> None:
+    with pytest.raises(RecipeError) as error:
+        _load(tmp_path, text)
+    first, second = str(error.value).splitlines()
+    assert first.startswith(f"{tmp_path / 'gateway.yaml'}:{where}: {message}")
+    assert hint in second
+
+
+def test_all_problems_come_at_once(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError) as error:
+        _load(tmp_path, "listen:\n  port: x\nlimits:\n  max_stream: 1\nfoo: 1\n")
+    assert [problem.line for problem in error.value.problems] == [2, 4, 5]
+
+
+def test_a_missing_file_names_the_reference(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match=r"no\.yaml: does not exist\n.*docs/reference/gateway\.md"):
+        config_file.load(tmp_path / "no.yaml", {}, None)
+
+
+def test_editors_check_with_the_schema() -> None:
+    validator = jsonschema.Draft7Validator(json.loads(gateway_json_schema()))
+    assert validator.is_valid({"listen": {"port": 80}, "limits": {"queue_timeout_s": 0.5}})
+    for wrong in ({"listen": {"prt": 80}}, {"limits": {"max_streams": 0}}, {"log": {"level": "loud"}}, {"foo": 1}):
+        assert not validator.is_valid(wrong)
+
+
+def test_tls_of_the_listener_needs_both_files(tmp_path: Path) -> None:
+    setup = _load(tmp_path, "listen:\n  tls_certificate: a\n  tls_key: b\n")
+    assert setup.options.listen_tls == ListenTls(certificate=tmp_path / "a", key=tmp_path / "b")
