@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scalellm_trt.errors import StageError, ToolchainError
-from scalellm_trt.process import watchdog
+from scalellm_trt.process import waiting, watchdog
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -173,7 +173,7 @@ def stop(child: subprocess.Popen[bytes], *, grace_s: float = STOP_GRACE_S) -> in
     with contextlib.suppress(ProcessLookupError):
         os.killpg(child.pid, signal.SIGTERM)
     with contextlib.suppress(subprocess.TimeoutExpired):
-        child.wait(timeout=grace_s)
+        waiting.wait(child, grace_s)
     # Grandchildren outlive a leader that ended by itself, so the group is killed in any case.
     deadline = time.monotonic() + grace_s
     with contextlib.suppress(ProcessLookupError):
@@ -198,12 +198,12 @@ def _wait(
 ) -> int:
     """Return the exit code; TimeoutExpired once the time is over."""
     if on_beat is None:
-        return child.wait(timeout=timeout_s)
+        return waiting.wait(child, timeout_s)
     started = time.monotonic()
     while True:
         left_s = None if timeout_s is None else timeout_s - (time.monotonic() - started)
         try:
-            return child.wait(timeout=beat_s if left_s is None else max(0.0, min(beat_s, left_s)))
+            return waiting.wait(child, beat_s if left_s is None else max(0.0, min(beat_s, left_s)))
         except subprocess.TimeoutExpired:
             elapsed_s = time.monotonic() - started
             if timeout_s is not None and elapsed_s >= timeout_s:

@@ -23,6 +23,11 @@ RECIPE = ROOT / "recipes" / "cpu.yaml"
 READY_TIMEOUT_S = 120.0
 
 
+def pytest_ignore_collect(config: pytest.Config) -> bool | None:
+    """Do not import these files, nor torch with them, in a run that selects none of their tests."""
+    return True if "not integration" in config.getoption("markexpr") else None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Workspace:
     """A `builds/` and a `triton_repo/` of a test's own; downloaded models are shared with the checkout."""

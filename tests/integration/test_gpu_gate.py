@@ -13,19 +13,19 @@ from scalellm_trt import pipeline
 from scalellm_trt.errors import ServerNotReadyError, ThresholdMissedError
 from scalellm_trt.pipeline import gate
 from scalellm_trt.triton import repository
-from tests.fakes import tiny_models
 from tests.fakes.gpu_bench import Bench, bench
+from tests.fakes.gpu_builds import TOOLCHAIN, image, model_and_recipe, workspace_of, write_recipe
 from tests.fakes.reporters import Recorder
-from tests.unit.pipeline.test_gpu_build import TOOLCHAIN, image, workspace_of, write_recipe
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+pytestmark = pytest.mark.integration
+
 
 @pytest.fixture
 def recipe(tmp_path: Path) -> Path:
-    tiny_models.write_model(tmp_path / "model")
-    return write_recipe(tmp_path)
+    return model_and_recipe(tmp_path)
 
 
 @pytest.fixture(autouse=True)
