@@ -9,6 +9,7 @@ import typer
 
 from scalellm_trt.cli.serve import stop_signals
 from scalellm_trt.errors import ToolchainError
+from scalellm_trt.gateway.options import UpstreamKind  # noqa: TC001  typer reads it when it runs
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -54,6 +55,10 @@ def gateway(
     default_max_tokens: Annotated[
         int | None, typer.Option(min=1, help="New tokens of a chat that does not say how many it wants, else 512.")
     ] = None,
+    upstream: Annotated[
+        UpstreamKind | None,
+        typer.Option(help="How the server is spoken to: http2, our own client, or grpc, the library.", show_default=False),
+    ] = None,
     channels: Annotated[int | None, typer.Option(min=1, max=64, help="gRPC connections to the server, else 4.")] = None,
 ) -> None:
     """Serve OpenAI's API for the models of a running tritonserver, until Ctrl-C or SIGTERM.
@@ -63,6 +68,7 @@ def gateway(
     overrides: dict[KeyPath, Scalar | Path] = {
         ("repository",): repository,
         ("server", "url"): url,
+        ("server", "upstream"): upstream,
         ("server", "channels"): channels,
         ("listen", "host"): host,
         ("listen", "port"): port,

@@ -33,6 +33,10 @@ class Delta:
     tokens: tuple[ShownToken, ...]
     finish_reason: str | None
 
+    def then(self, later: Delta) -> Delta:
+        """Return both as one."""
+        return Delta(text=self.text + later.text, tokens=self.tokens + later.tokens, finish_reason=later.finish_reason)
+
 
 class AnswerText:
     """One sequence from its first token to its last."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import aclosing, asynccontextmanager
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -14,16 +14,17 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from scalellm_trt.gateway import jobs, schemas, sse
+from scalellm_trt.gateway import jobs, schemas, upstreams, whole_answer
 from scalellm_trt.gateway.admission import Admission
 from scalellm_trt.gateway.api_keys import KeyRing
 from scalellm_trt.gateway.disconnect import ClientGoneError, until_gone
 from scalellm_trt.gateway.errors import ApiError
+from scalellm_trt.gateway.event_stream import EventStream
 from scalellm_trt.gateway.front import RECORD, Front, json_response
 from scalellm_trt.gateway.metrics import Metrics
 from scalellm_trt.gateway.replies import ChatDialect, CompletionDialect, PredictDialect
 from scalellm_trt.gateway.running import Running
-from scalellm_trt.gateway.upstream import Upstream
+from scalellm_trt.gateway.upstream import is_ready
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from scalellm_trt.gateway.replies import Dialect, StreamDialect
     from scalellm_trt.gateway.request_log import RequestRecord
     from scalellm_trt.gateway.served import GatewayModel
+    from scalellm_trt.gateway.upstream import Upstream
 
 Fields = TypeVar("Fields", bound=BaseModel)
 Result = TypeVar("Result")
@@ -59,7 +61,7 @@ class Gateway:
     @asynccontextmanager
     async def lifespan(self, app: Starlette) -> AsyncGenerator[None, None]:
         """Hold the connections while the application runs."""
-        self._upstream = Upstream(self.options.url, self.options.num_channels, self.options.server_tls)
+        self._upstream = upstreams.make(self.options)
         try:
             yield
         finally:
@@ -67,9 +69,9 @@ class Gateway:
 
     async def is_ready(self) -> bool:
         """Ask the server, and take note of its answer."""
-        is_ready = await self.upstream.is_ready()
-        self.metrics.backend_up.labels(self.options.url).set(is_ready)
-        return is_ready
+        answer = await is_ready(self.upstream)
+        self.metrics.backend_up.labels(self.options.url).set(answer)
+        return answer
 
     async def chat(self, request: Request, send: Send) -> None:
         """Answer `/v1/chat/completions`."""
@@ -134,42 +136,18 @@ class Gateway:
 
     async def _answer(self, request: Request, send: Send, job: Job, dialect: StreamDialect) -> None:
         if job.stream:
-            running = Running(job, self.upstream, self.metrics, request.scope[RECORD])
-            stream = partial(self._stream, send, running, job, dialect, request.scope[RECORD])
-            await _serve(request, running, self.admission.admitted(job.model.name, stream))
+            running = Running(job, self.metrics, request.scope[RECORD])
+            events = EventStream(send, running, dialect, include_usage=job.include_usage)
+            await _serve(request, running, self.admission.admitted(job.model.name, partial(events.run, self.upstream)))
         else:
             await self._answer_whole(request, send, job, dialect)
 
     async def _answer_whole(self, request: Request, send: Send, job: Job, dialect: Dialect) -> None:
-        running = Running(job, self.upstream, self.metrics, request.scope[RECORD])
-        answers = await _serve(request, running, self.admission.admitted(job.model.name, running.whole))
+        running = Running(job, self.metrics, request.scope[RECORD])
+        take = partial(whole_answer.take, running, self.upstream)
+        answers = await _serve(request, running, self.admission.admitted(job.model.name, take))
         response = json_response(dialect.whole(answers, running.usage))
         await response(request.scope, request.receive, send)
-
-    async def _stream(
-        self, send: Send, running: Running, job: Job, dialect: StreamDialect, record: RequestRecord
-    ) -> None:
-        """Send the answer as events; a refusal before the first of them still has its status."""
-        seen: set[int] = set()
-        try:
-            async with aclosing(running.deltas()) as deltas:
-                async for index, delta in deltas:
-                    if not seen:
-                        await send({"type": "http.response.start", "status": 200, "headers": list(sse.HEADERS)})
-                    chunk = dialect.chunk(index, delta, is_first=index not in seen)
-                    seen.add(index)
-                    # Waits while the client reads slower than the model writes: nothing more is fetched meanwhile.
-                    await _send_part(send, sse.event(chunk))
-        except ApiError as error:
-            if not seen:
-                raise
-            record.error = error.message
-            self.metrics.failures.labels(str(error.status)).inc()
-            await _send_part(send, sse.event(error.body()), is_last=True)
-            return
-        if job.include_usage:
-            await _send_part(send, sse.event(dialect.usage_chunk(running.usage)))
-        await _send_part(send, sse.DONE, is_last=True)
 
 
 class _Generating:
@@ -235,10 +213,6 @@ async def _read_body(request: Request, max_bytes: int) -> bytes:
     except ClientDisconnect as error:
         raise ClientGoneError from error
     return bytes(body)
-
-
-async def _send_part(send: Send, body: bytes, *, is_last: bool = False) -> None:
-    await send({"type": "http.response.body", "body": body, "more_body": not is_last})
 
 
 def _model_json(model: GatewayModel) -> dict[str, object]:

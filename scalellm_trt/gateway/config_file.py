@@ -140,6 +140,9 @@ def _contradictions(nodes: Mapping[KeyPath, Node], tree: Section, config: Gatewa
         if _is_set(nodes, ("server", name)) and not config.server.tls:
             message = "is for TLS, which server.tls does not ask for"
             found.append(_problem(nodes, tree, ("server", name), message, "Write server.tls: true, or remove it."))
+    if config.server.tls and config.server.upstream == "http2":
+        message = "speaks clear text only, and server.tls asks for TLS"
+        found.append(_problem(nodes, tree, ("server", "upstream"), message, "Write grpc, or remove it."))
     return found
 
 
@@ -166,6 +169,7 @@ def _options(config: GatewayConfig, api_key: str | None) -> GatewayOptions:
         server_tls=ServerTls(ca=_path(server.ca), certificate=_path(server.certificate), key=_path(server.key))
         if server.tls
         else None,
+        upstream=server.upstream,
         num_channels=server.channels,
         host=listen.host,
         port=listen.port,

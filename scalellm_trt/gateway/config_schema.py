@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from scalellm_trt.gateway.options import GatewayOptions
+from scalellm_trt.gateway.options import GatewayOptions, UpstreamKind  # noqa: TC001  pydantic reads it
 
 if TYPE_CHECKING:
     from pydantic.config import JsonDict
@@ -54,6 +54,11 @@ class Server(_Section):
         pattern=r"^[^\s/]+:[0-9]{1,5}$",
         json_schema_extra=_allowed("HOST:PORT of the server's gRPC, without a scheme"),
         description="gRPC address of the server",
+    )
+    upstream: UpstreamKind | None = Field(
+        default=None,
+        description="how it is spoken to: http2, our own client for clear text, or grpc, the library, which costs more "
+        "for each token; null = http2, with TLS grpc",
     )
     channels: int = Field(
         default=DEFAULTS.num_channels, ge=1, le=64, strict=True, description="reused connections; requests take turns"

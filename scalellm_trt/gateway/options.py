@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+UpstreamKind = Literal["http2", "grpc"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +40,8 @@ class GatewayOptions:
     Attributes:
         url: `host:port` of tritonserver's gRPC.
         server_tls: None speaks clear text to the server.
+        upstream: how tritonserver is spoken to: HTTP/2 of our own, or the gRPC library; None is `http2` in clear text and
+            `grpc` with TLS.
         num_channels: reused gRPC connections; requests take turns.
         host, port: what HTTP listens on.
         listen_tls: None listens in clear text.
@@ -61,6 +65,7 @@ class GatewayOptions:
 
     url: str = "127.0.0.1:8001"
     server_tls: ServerTls | None = None
+    upstream: UpstreamKind | None = None
     num_channels: int = 4
     host: str = "127.0.0.1"
     port: int = 2345

@@ -1,29 +1,34 @@
-"""One job at the engine: its tokens as text, counted in metrics and in the request's record however it ends."""
+"""One job at the engine: its messages as text, counted in metrics and in the request's record however it ends."""
 
 from __future__ import annotations
 
-from contextlib import aclosing
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from scalellm_trt.gateway import tensors
 from scalellm_trt.gateway.answer_text import AnswerText, Delta
-from scalellm_trt.gateway.errors import ApiError
+from scalellm_trt.gateway.errors import ApiError, from_model
 from scalellm_trt.gateway.replies import Usage
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import Generator, Sequence
 
     from scalellm_trt.gateway.jobs import Job
     from scalellm_trt.gateway.metrics import Metrics
     from scalellm_trt.gateway.request_log import RequestRecord
-    from scalellm_trt.gateway.upstream import Upstream
+    from scalellm_trt.gateway.upstream import Call, Listener, Message, Upstream
 
 
 class Running:
-    """A job from its first token to its last."""
+    """A job from its first token to its last.
 
-    def __init__(self, job: Job, upstream: Upstream, metrics: Metrics, record: RequestRecord) -> None:
+    Attributes:
+        is_complete: every answer has ended and the server has said that nothing follows.
+    """
+
+    def __init__(self, job: Job, metrics: Metrics, record: RequestRecord) -> None:
         """Prepare to run `job`; nothing is sent yet."""
-        self._job, self._upstream, self._metrics, self._record = job, upstream, metrics, record
+        self._job, self._metrics, self._record = job, metrics, record
         settings, generation = job.model.settings, job.generation
         # Without an end token nothing of the answer is hidden.
         hidden_ids = frozenset() if generation.ignore_eos else frozenset(settings.eos_token_ids)
@@ -31,6 +36,9 @@ class Running:
             AnswerText(job.model.tokenizer.token_bytes, generation.stop, hidden_ids, generation.min_tokens or 0)
             for _ in range(generation.num_sequences)
         ]
+        self._is_over = False
+        self._call: Call | None = None
+        self.is_complete = False
 
     @property
     def usage(self) -> Usage:
@@ -38,48 +46,66 @@ class Running:
         num_tokens = sum(answer.num_tokens for answer in self._answers)
         return Usage(prompt_tokens=len(self._job.generation.input_ids), completion_tokens=num_tokens)
 
-    async def deltas(self) -> AsyncGenerator[tuple[int, Delta], None]:
-        """Yield what is new of each answer; closing the iterator cancels the job.
-
-        Raises:
-            ApiError: the server does not answer, or refuses.
-        """
+    @contextmanager
+    def counted(self) -> Generator[None, None, None]:
+        """Count the job while the block runs; what has not ended at its end is cancelled on the server."""
         model = self._job.model.name
         self._metrics.running.labels(model).inc()
         self._metrics.prompt_tokens.labels(model).inc(len(self._job.generation.input_ids))
         try:
-            async with aclosing(self._upstream.generate(self._job.generation)) as chunks:
-                async for chunk in chunks:
-                    answer = self._answers[chunk.index]
-                    if answer.finish_reason is not None:
-                        continue
-                    delta = answer.take(chunk)
-                    if delta.text or delta.tokens or delta.finish_reason:
-                        self._note_first_text(delta)
-                        yield chunk.index, delta
-            if any(answer.finish_reason is None for answer in self._answers):
-                raise ApiError(500, "the model ended without saying why")
-            self._note_end()
+            yield
         finally:
+            # Triton 2.51 never forgets a request that is cancelled after it ended.
+            if self._call is not None and not self._is_over:
+                self._call.cancel()
             self._metrics.running.labels(model).dec()
             self._metrics.generation_tokens.labels(model).inc(self.usage.completion_tokens)
             self._record.prompt_tokens = self.usage.prompt_tokens
             self._record.completion_tokens = self.usage.completion_tokens
 
-    async def whole(self) -> list[Delta]:
-        """Return every answer when all are complete; see `deltas`."""
-        parts: list[list[Delta]] = [[] for _ in self._answers]
-        async with aclosing(self.deltas()) as deltas:
-            async for index, delta in deltas:
-                parts[index].append(delta)
-        return [
-            Delta(
-                text="".join(delta.text for delta in deltas),
-                tokens=tuple(token for delta in deltas for token in delta.tokens),
-                finish_reason=deltas[-1].finish_reason,
-            )
-            for deltas in parts
-        ]
+    async def start(self, upstream: Upstream, listener: Listener) -> Call:
+        """Send the request; `listener` passes on to `take` and `end` what comes.
+
+        Raises:
+            ApiError: the server does not answer.
+        """
+        self._call = await upstream.start(tensors.encode(self._job.generation), listener)
+        return self._call
+
+    def take(self, messages: Sequence[Message]) -> dict[int, Delta]:
+        """Return what messages that came together add to each answer.
+
+        Raises:
+            ApiError: the server or the model refuses, or fails.
+        """
+        found: dict[int, Delta] = {}
+        for message in messages:
+            if message.error_message:
+                self._is_over = True
+                raise from_model(message.error_message)
+            response = message.infer_response
+            if response.parameters["triton_final_response"].bool_param:
+                self._is_over = True
+            for chunk in tensors.decode(response):
+                answer = self._answers[chunk.index]
+                if answer.finish_reason is not None:
+                    continue
+                delta = answer.take(chunk)
+                if delta.text or delta.tokens or delta.finish_reason:
+                    before = found.get(chunk.index)
+                    found[chunk.index] = delta if before is None else before.then(delta)
+        if found and self._record.ttft_ms is None and self._job.stream:
+            self._note_first_text(found)
+        if self._is_over:
+            self._complete()
+        return found
+
+    def end(self, error: ApiError | None) -> ApiError | None:
+        """Take the end of the call; return what is wrong with it, if something is."""
+        if error is None and not self._is_over:
+            error = ApiError(500, "the model's server ended the answer before it was complete")
+        self._is_over = True
+        return error
 
     def note_cancelled(self) -> None:
         """Count a client that left."""
@@ -87,13 +113,21 @@ class Running:
         self._metrics.cancelled_tokens.labels(self._job.model.name).inc(self.usage.completion_tokens)
         self._record.is_cancelled = True
 
-    def _note_first_text(self, delta: Delta) -> None:
-        if self._record.ttft_ms is None and self._job.stream and delta.text:
+    def note_failed(self, error: ApiError) -> None:
+        """Count an error that came too late for the request's status."""
+        self._record.error = error.message
+        self._metrics.failures.labels(str(error.status)).inc()
+
+    def _note_first_text(self, found: dict[int, Delta]) -> None:
+        if any(delta.text for delta in found.values()):
             ttft_s = self._record.elapsed_s()
             self._record.ttft_ms = round(ttft_s * 1000, 3)
             self._metrics.ttft.labels(self._job.model.name).observe(ttft_s)
 
-    def _note_end(self) -> None:
+    def _complete(self) -> None:
+        if any(answer.finish_reason is None for answer in self._answers):
+            raise ApiError(500, "the model ended without saying why")
+        self.is_complete = True
         model, e2e_s = self._job.model.name, self._record.elapsed_s()
         self._metrics.e2e.labels(model).observe(e2e_s)
         reasons = [answer.finish_reason or "" for answer in self._answers]

@@ -1,108 +1,93 @@
-"""Generations in, tokens out: a pool of reused gRPC connections to one tritonserver, a stream for each request.
+"""The seam between answers and the way to a tritonserver: a request out, its messages back by callbacks.
 
-The request is written and the stream half-closed at once; tokens are read one message at a time, only when somebody
-wants them, so that a slow reader stops the sender and not our memory. Leaving the iteration early cancels the
-generation on the server.
+Callbacks and not an iterator: a task switch for each token would cost more than all else that is done for it.
 """
 
 from __future__ import annotations
 
-import itertools
-from typing import TYPE_CHECKING, Any, Final
-
-from scalellm_trt.gateway import channels, tensors
-from scalellm_trt.gateway.errors import ApiError, from_model, from_status
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import Sequence
 
-    from scalellm_trt.gateway.options import ServerTls
-    from scalellm_trt.gateway.tensors import Generation, TokenChunk
+    from scalellm_trt.gateway.errors import ApiError
 
-    Metadata = tuple[tuple[str, str], ...]
+Message = Any
+"""A message of Triton's gRPC; protobuf's generated classes have no types."""
 
+SERVICE: Final = "inference.GRPCInferenceService"
 READY_TIMEOUT_S: Final = 1.0
 
 
-class Upstream:
-    """One tritonserver. To be made, used and closed in one event loop."""
+class Listener(Protocol):
+    """Takes what a call brings. Neither method may raise, and none is called while the call is paused."""
 
-    def __init__(self, url: str, num_channels: int, tls: ServerTls | None = None) -> None:
-        """Prepare `num_channels` connections to `url` (`host:port`); they are opened by the first requests."""
-        from tritonclient.grpc import service_pb2, service_pb2_grpc
+    def on_messages(self, messages: list[Message]) -> None:
+        """Take the `ModelStreamInferResponse`s that came in one read, at least one."""
+        ...
 
-        self._messages = service_pb2
-        self._channels = [channels.open_channel(url, tls) for _ in range(num_channels)]
-        self._stubs = [service_pb2_grpc.GRPCInferenceServiceStub(channel) for channel in self._channels]
-        self._turns = itertools.cycle(self._stubs)
+    def on_end(self, error: ApiError | None) -> None:
+        """Take the end; nothing follows."""
+        ...
 
-    async def generate(self, generation: Generation, metadata: Metadata = ()) -> AsyncGenerator[TokenChunk, None]:
-        """Yield the tokens as the model makes them; closing the iterator cancels the generation.
+
+class Call(Protocol):
+    """One generation on its way."""
+
+    def cancel(self) -> None:
+        """End it on the server; no callback follows. Without effect after the end."""
+        ...
+
+    def pause(self) -> None:
+        """Call back no more until `resume`. The sender is stopped once a small window is full."""
+        ...
+
+    def resume(self) -> None:
+        """Deliver what has come meanwhile, and go on."""
+        ...
+
+
+class Upstream(Protocol):
+    """One tritonserver. To be used and closed in one event loop."""
+
+    async def start(self, request: Message, listener: Listener, metadata: Sequence[tuple[str, str]] = ()) -> Call:
+        """Begin `ModelStreamInfer` with one request, half-closed. No callback comes before this has returned.
 
         Args:
-            generation: what to ask for.
-            metadata: names and values sent along as HTTP/2 headers, such as `traceparent`.
+            request: a `ModelInferRequest`.
+            listener: takes the answer.
+            metadata: more headers of the call, names in lower case.
 
         Raises:
-            ApiError: the server does not answer, or refuses.
+            ApiError: there is no connection.
         """
-        import grpc
+        ...
 
-        call: Any = next(self._turns).ModelStreamInfer(metadata=metadata or None)
-        is_over = False
-        try:
-            await call.write(tensors.encode(generation))
-            await call.done_writing()
-            async for message in call:
-                response = message.infer_response
-                # Triton 2.51 never forgets a request that is cancelled after it ended: remember before anything else.
-                is_over = is_over or _is_final(message)
-                if message.error_message:
-                    raise from_model(message.error_message)
-                for chunk in tensors.decode(response):
-                    yield chunk
-            if not is_over:
-                raise ApiError(500, "the model's server ended the answer before it was complete")
-        except grpc.aio.AioRpcError as error:
-            is_over = True
-            raise from_status(error.code().name, error.details() or "no reason given") from error
-        finally:
-            if not is_over:
-                call.cancel()
-
-    async def unary(self, method: str, request: Any, timeout_s: float) -> Any:  # noqa: ANN401  protobuf has no types
+    async def unary(self, method: str, request: Message, timeout_s: float) -> Message:
         """Return the answer of a method such as `ServerReady` to a request of its type, `ServerReadyRequest`.
 
         Raises:
             ApiError: the server does not answer in time, or refuses.
         """
-        import grpc
-
-        try:
-            return await getattr(self._stubs[0], method)(request, timeout=timeout_s)
-        except grpc.aio.AioRpcError as error:
-            raise from_status(error.code().name, error.details() or "no reason given") from error
-
-    async def is_ready(self) -> bool:
-        """Return whether the server has loaded its models."""
-        try:
-            answer = await self.unary("ServerReady", self._messages.ServerReadyRequest(), READY_TIMEOUT_S)
-        except ApiError:
-            return False
-        return bool(answer.ready)
+        ...
 
     def num_connections(self) -> int:
         """Return how many connections stand."""
-        import grpc
-
-        return sum(channel.get_state() == grpc.ChannelConnectivity.READY for channel in self._channels)
+        ...
 
     async def close(self) -> None:
         """End every connection; what still runs is cancelled."""
-        for channel in self._channels:
-            await channel.close()
+        ...
 
 
-def _is_final(message: Any) -> bool:  # noqa: ANN401  protobuf's generated class has no types
-    """Return whether nothing follows; an error is the last message of its request too."""
-    return bool(message.error_message) or message.infer_response.parameters["triton_final_response"].bool_param
+async def is_ready(upstream: Upstream) -> bool:
+    """Return whether the server has loaded its models."""
+    from tritonclient.grpc import service_pb2
+
+    from scalellm_trt.gateway.errors import ApiError
+
+    try:
+        answer = await upstream.unary("ServerReady", service_pb2.ServerReadyRequest(), READY_TIMEOUT_S)
+    except ApiError:
+        return False
+    return bool(answer.ready)

@@ -7,6 +7,7 @@ change what it is given.
 from __future__ import annotations
 
 import datetime
+import functools
 import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
@@ -16,6 +17,8 @@ from scalellm_trt.errors import ArtefactError, Problem, RecipeError
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
+
+    from jinja2 import Template
 
     Message = Mapping[str, str]
     """`role` and `content`."""
@@ -47,16 +50,9 @@ class ChatTemplate:
             ArtefactError: the template itself is broken.
         """
         from jinja2 import TemplateError
-        from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-        environment = ImmutableSandboxedEnvironment(
-            trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
-        )
-        environment.filters["tojson"] = _to_json
-        environment.globals["raise_exception"] = _refuse
-        environment.globals["strftime_now"] = _strftime_now
         try:
-            return environment.from_string(self.source).render(
+            return _compiled(self.source).render(
                 messages=[dict(message) for message in messages],
                 add_generation_prompt=add_generation_prompt,
                 **self.special_tokens,
@@ -89,6 +85,20 @@ def load(directory: Path) -> ChatTemplate | None:
         path = directory / CONFIG_NAME
         source = _default_template(config.get("chat_template"))
     return None if source is None else ChatTemplate(source=source, special_tokens=special_tokens, path=path)
+
+
+@functools.lru_cache(maxsize=64)
+def _compiled(source: str) -> Template:
+    """Return the template, made once: making it takes longer than most prompts do."""
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+    environment = ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
+    )
+    environment.filters["tojson"] = _to_json
+    environment.globals["raise_exception"] = _refuse
+    environment.globals["strftime_now"] = _strftime_now
+    return environment.from_string(source)
 
 
 class _RefusedError(Exception):

@@ -1,0 +1,119 @@
+"""An answer as it is made: messages from the server in, server-sent events out to the client.
+
+What came in one read leaves in one write, in the call that brought it: no queue and no task between server and client.
+Only when the client reads slower than the model writes does a task wait; the server's stream stands still meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from scalellm_trt.gateway import sse
+from scalellm_trt.gateway.errors import ApiError
+from scalellm_trt.gateway.send_now import try_now
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
+    from starlette.types import Send
+
+    from scalellm_trt.gateway.answer_text import Delta
+    from scalellm_trt.gateway.replies import StreamDialect
+    from scalellm_trt.gateway.running import Running
+    from scalellm_trt.gateway.upstream import Call, Message, Upstream
+
+
+class EventStream:
+    """Listens to a call and writes its answer."""
+
+    def __init__(self, send: Send, running: Running, dialect: StreamDialect, *, include_usage: bool) -> None:
+        """Prepare to answer through ASGI's `send`; nothing is sent before the first text."""
+        self._send, self._running, self._dialect = send, running, dialect
+        self._include_usage = include_usage
+        self._call: Call | None = None
+        self._has_begun = self._is_done = False
+        self._seen: set[int] = set()
+        self._unsent: Awaitable[None] | None = None
+        self._failure: Exception | None = None
+        self._woken = asyncio.Event()
+
+    async def run(self, upstream: Upstream) -> None:
+        """Answer to the end.
+
+        Raises:
+            ApiError: before the first event, so that the error still has its status.
+        """
+        with self._running.counted():
+            self._call = await self._running.start(upstream, self)
+            while self._unsent is not None or not self._is_done:
+                if self._unsent is None:
+                    await self._woken.wait()
+                    self._woken.clear()
+                else:
+                    unsent, self._unsent = self._unsent, None
+                    await unsent
+                    self._call.resume()
+            if self._failure is not None:
+                raise self._failure
+
+    def on_messages(self, messages: list[Message]) -> None:
+        """See `Listener`."""
+        if self._is_done:
+            return
+        try:
+            found = self._running.take(messages)
+            events = [sse.event(self._chunk(index, found[index])) for index in found]
+            if self._running.is_complete:
+                self._finish(events)
+            elif events:
+                self._write(b"".join(events))
+        except ApiError as error:
+            self._fail(error)
+        except Exception as error:
+            self._end(error)
+
+    def on_end(self, error: ApiError | None) -> None:
+        """See `Listener`."""
+        wrong = self._running.end(error)
+        if wrong is not None and not self._is_done:
+            self._fail(wrong)
+
+    def _chunk(self, index: int, delta: Delta) -> object:
+        is_first = index not in self._seen
+        if is_first:
+            self._seen.add(index)
+        return self._dialect.chunk(index, delta, is_first=is_first)
+
+    def _finish(self, events: list[bytes]) -> None:
+        if self._include_usage:
+            events.append(sse.event(self._dialect.usage_chunk(self._running.usage)))
+        events.append(sse.DONE)
+        self._write(b"".join(events), is_last=True)
+        self._end()
+
+    def _fail(self, error: ApiError) -> None:
+        if not self._has_begun:
+            self._end(error)
+            return
+        self._running.note_failed(error)
+        self._write(sse.event(error.body()), is_last=True)
+        self._end()
+
+    def _end(self, failure: Exception | None = None) -> None:
+        self._failure, self._is_done = failure, True
+        self._woken.set()
+
+    def _write(self, body: bytes, *, is_last: bool = False) -> None:
+        unsent = try_now(self._send_part(body, is_last=is_last))
+        if unsent is not None:
+            assert self._call is not None
+            self._unsent = unsent
+            self._call.pause()
+            self._woken.set()
+
+    async def _send_part(self, body: bytes, *, is_last: bool) -> None:
+        if not self._has_begun:
+            self._has_begun = True
+            await self._send({"type": "http.response.start", "status": 200, "headers": list(sse.HEADERS)})
+        await self._send({"type": "http.response.body", "body": body, "more_body": not is_last})

@@ -1,0 +1,142 @@
+"""One gRPC call on an HTTP/2 connection: DATA and trailers in, parsed messages and the end out to its listener."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from scalellm_trt.gateway import grpc_messages
+from scalellm_trt.gateway.errors import ApiError, from_status
+from scalellm_trt.gateway.grpc_messages import MessageError, MessageReader
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from scalellm_trt.gateway.http2_connection import Connection
+    from scalellm_trt.gateway.upstream import Listener, Message
+
+WINDOW: Final = 65_536
+"""Bytes that a call may receive before its listener has taken them: what a slow reader costs at most."""
+
+
+class Stream:
+    """A call. Its connection feeds it; whoever started it may pause, resume and cancel it.
+
+    Attributes:
+        head: the header block of the request.
+        unsent: what of the request the peer's windows have not let through.
+        send_window: bytes that the peer takes now.
+        headers: of the response; trailers replace those of the same name.
+        may_retry: the peer said that it did nothing for this call.
+        on_refused: told instead of the listener when a call may be tried again, once.
+    """
+
+    __slots__ = (
+        "_error", "_has_ended", "_held", "_is_over", "_is_paused", "_listener", "_messages", "_num_unacknowledged",
+        "_parse", "_reader", "_request", "connection", "head", "headers", "may_retry", "on_refused", "send_window",
+        "stream_id", "unsent",
+    )  # fmt: skip
+
+    def __init__(self, head: bytes, request: bytes, listener: Listener, parse: Callable[[bytes], Message]) -> None:
+        """Prepare a call of one framed request; `parse` makes a message of its bytes."""
+        self.head, self._request = head, memoryview(request)
+        self.on_refused: Callable[[Stream], None] | None = None
+        self._listener, self._parse = listener, parse
+        self._is_paused = self._is_over = False
+        self._held: list[bytes] = []
+        self.begin()
+
+    def begin(self) -> None:
+        """Forget an attempt that came to nothing; also the first time."""
+        self.connection: Connection | None = None
+        self.stream_id = 0
+        self.unsent = self._request
+        self.send_window = 0
+        self.headers: dict[str, str] = {}
+        self.may_retry = False
+        self._reader = MessageReader()
+        self._messages: list[Message] = []
+        self._num_unacknowledged = 0
+        self._has_ended = False
+        self._error: ApiError | None = None
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the listener has been told the end, or wants to hear of none."""
+        return self._is_over
+
+    def cancel(self) -> None:
+        """See `upstream.Call`."""
+        if not self._is_over:
+            self._is_over = True
+            self._held.clear()
+            if self.connection is not None:
+                self.connection.cancel(self)
+
+    def pause(self) -> None:
+        """See `upstream.Call`."""
+        self._is_paused = True
+
+    def resume(self) -> None:
+        """See `upstream.Call`."""
+        self._is_paused = False
+        held, self._held = self._held, []
+        if held and not self._is_over:
+            num_bytes = self.take(b"".join(held))
+            if num_bytes and self.connection is not None:
+                self.connection.acknowledge(self, num_bytes)
+        self.deliver()
+
+    def take(self, data: bytes) -> int:
+        """Take the content of DATA; return by how much the sender's window may be opened again, 0 for not yet."""
+        if self._is_paused:
+            self._held.append(data)
+            return 0
+        try:
+            for message in self._reader.feed(data):
+                self._messages.append(self._parse(message))
+        except MessageError as error:
+            self._break_off(f"the server sent {error}")
+        except Exception as error:
+            # protobuf's DecodeError, whose class depends on its implementation.
+            self._break_off(f"the server sent a message that is none: {error}")
+        self._num_unacknowledged += len(data)
+        if self._num_unacknowledged < WINDOW // 2:
+            return 0
+        num_bytes, self._num_unacknowledged = self._num_unacknowledged, 0
+        return num_bytes
+
+    def end(self, trailers: Mapping[str, str]) -> None:
+        """Take the end of the call."""
+        self.headers.update(trailers)
+        name, details = grpc_messages.status(self.headers)
+        if name != "OK":
+            self.fail(from_status(name, details or "no reason given"))
+        elif self._reader.is_inside and not self._held:
+            self.fail(ApiError(500, "the model's server ended the answer in the middle of a message"))
+        else:
+            self.fail(None)
+
+    def fail(self, error: ApiError | None) -> None:
+        """Note how the call ended; `deliver` tells the listener after all messages."""
+        self._has_ended, self._error = True, error
+
+    def deliver(self) -> None:
+        """Tell the listener what is new."""
+        if self._is_paused or self._is_over:
+            return
+        if self._messages:
+            messages, self._messages = self._messages, []
+            self._listener.on_messages(messages)
+        # The listener may just have paused or cancelled this call.
+        if self._has_ended and not self._is_paused and not self._is_over:
+            retry, self.on_refused = self.on_refused, None
+            if retry is not None and self.may_retry and not self.headers:
+                retry(self)
+                return
+            self._is_over = True
+            self._listener.on_end(self._error)
+
+    def _break_off(self, message: str) -> None:
+        self.fail(ApiError(500, message))
+        if self.connection is not None:
+            self.connection.cancel(self)
