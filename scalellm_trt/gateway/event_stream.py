@@ -10,7 +10,6 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from scalellm_trt.gateway import sse
-from scalellm_trt.gateway.errors import ApiError
 from scalellm_trt.gateway.send_now import try_now
 
 if TYPE_CHECKING:
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
     from starlette.types import Send
 
     from scalellm_trt.gateway.answer_text import Delta
+    from scalellm_trt.gateway.errors import ApiError
     from scalellm_trt.gateway.replies import StreamDialect
     from scalellm_trt.gateway.running import Running
     from scalellm_trt.gateway.upstream import Call, Message, Upstream
@@ -66,10 +66,10 @@ class EventStream:
             events = [sse.event(self._chunk(index, found[index])) for index in found]
             if self._running.is_complete:
                 self._finish(events)
+            elif self._running.failure is not None:
+                self._fail(self._running.failure, events)
             elif events:
                 self._write(b"".join(events))
-        except ApiError as error:
-            self._fail(error)
         except Exception as error:
             self._end(error)
 
@@ -77,7 +77,7 @@ class EventStream:
         """See `Listener`."""
         wrong = self._running.end(error)
         if wrong is not None and not self._is_done:
-            self._fail(wrong)
+            self._fail(wrong, [])
 
     def _chunk(self, index: int, delta: Delta) -> object:
         is_first = index not in self._seen
@@ -92,12 +92,12 @@ class EventStream:
         self._write(b"".join(events), is_last=True)
         self._end()
 
-    def _fail(self, error: ApiError) -> None:
-        if not self._has_begun:
+    def _fail(self, error: ApiError, events: list[bytes]) -> None:
+        if not self._has_begun and not events:
             self._end(error)
             return
         self._running.note_failed(error)
-        self._write(sse.event(error.body()), is_last=True)
+        self._write(b"".join((*events, sse.event(error.body()))), is_last=True)
         self._end()
 
     def _end(self, failure: Exception | None = None) -> None:

@@ -259,8 +259,8 @@ class Connection(asyncio.Protocol):
             self._send_window += increment
             if self._send_window > h2.MAX_WINDOW:
                 raise Http2Error(h2.FLOW_CONTROL_ERROR, "a window wider than allowed")
-            for stream in list(self._streams.values()):
-                self._send_request(stream)
+            for waiting in self._streams.values():
+                self._send_request(waiting)
         elif stream := self._streams.get(stream_id):
             stream.send_window += increment
             self._send_request(stream)

@@ -40,8 +40,8 @@ class GatewayOptions:
     Attributes:
         url: `host:port` of tritonserver's gRPC.
         server_tls: None speaks clear text to the server.
-        upstream: how tritonserver is spoken to: HTTP/2 of our own, or the gRPC library; None is `http2` in clear text and
-            `grpc` with TLS.
+        upstream: how tritonserver is spoken to: HTTP/2 of our own, or the gRPC library; None is `http2` in clear text
+            and `grpc` with TLS.
         num_channels: reused gRPC connections; requests take turns.
         host, port: what HTTP listens on.
         listen_tls: None listens in clear text.

@@ -24,6 +24,7 @@ class Running:
 
     Attributes:
         is_complete: every answer has ended and the server has said that nothing follows.
+        failure: why nothing follows though an answer has not ended.
     """
 
     def __init__(self, job: Job, metrics: Metrics, record: RequestRecord) -> None:
@@ -39,6 +40,7 @@ class Running:
         self._is_over = False
         self._call: Call | None = None
         self.is_complete = False
+        self.failure: ApiError | None = None
 
     @property
     def usage(self) -> Usage:
@@ -73,16 +75,12 @@ class Running:
         return self._call
 
     def take(self, messages: Sequence[Message]) -> dict[int, Delta]:
-        """Return what messages that came together add to each answer.
-
-        Raises:
-            ApiError: the server or the model refuses, or fails.
-        """
+        """Return what messages that came together add to each answer; sets `is_complete` or `failure` at the end."""
         found: dict[int, Delta] = {}
         for message in messages:
             if message.error_message:
-                self._is_over = True
-                raise from_model(message.error_message)
+                self._is_over, self.failure = True, from_model(message.error_message)
+                break
             response = message.infer_response
             if response.parameters["triton_final_response"].bool_param:
                 self._is_over = True
@@ -96,7 +94,7 @@ class Running:
                     found[chunk.index] = delta if before is None else before.then(delta)
         if found and self._record.ttft_ms is None and self._job.stream:
             self._note_first_text(found)
-        if self._is_over:
+        if self._is_over and self.failure is None:
             self._complete()
         return found
 
@@ -126,7 +124,8 @@ class Running:
 
     def _complete(self) -> None:
         if any(answer.finish_reason is None for answer in self._answers):
-            raise ApiError(500, "the model ended without saying why")
+            self.failure = ApiError(500, "the model ended without saying why")
+            return
         self.is_complete = True
         model, e2e_s = self._job.model.name, self._record.elapsed_s()
         self._metrics.e2e.labels(model).observe(e2e_s)

@@ -43,7 +43,9 @@ class _Collector:
         except Exception as error:
             self.done.set_exception(error)
             return
-        if self._running.is_complete:
+        if self._running.failure is not None:
+            self.done.set_exception(self._running.failure)
+        elif self._running.is_complete:
             self.done.set_result(None)
 
     def on_end(self, error: ApiError | None) -> None:

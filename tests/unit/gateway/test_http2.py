@@ -13,7 +13,7 @@ from scalellm_trt.gateway import grpc_messages, http2_connection
 from scalellm_trt.gateway import http2_frames as h2
 from scalellm_trt.gateway.grpc_messages import MessageError, MessageReader
 from scalellm_trt.gateway.http2_frames import FrameReader, Http2Error
-from scalellm_trt.gateway.http2_stream import WINDOW
+from scalellm_trt.gateway.http2_stream import WINDOW, Stream
 from tests.fakes.http2_peer import Heard, Peer, data, go_away, message
 
 if TYPE_CHECKING:
@@ -207,12 +207,11 @@ async def test_a_long_request_waits_for_both_windows() -> None:
     peer.start(Heard(), request)
 
     def new() -> bytes:
-        nonlocal is_closed
         frames = [frame for frame in _large_frames(peer) if frame[0] == h2.DATA]
-        is_closed = any(frame[1] & h2.END_STREAM for frame in frames)
+        ends.extend(frame[1] for frame in frames)
         return b"".join(frame[3] for frame in frames)
 
-    is_closed = False
+    ends: list[int] = []
     sent = new()
     assert len(sent) == h2.DEFAULT_WINDOW
     peer.send(h2.window_update(1, 1_000_000))
@@ -220,10 +219,10 @@ async def test_a_long_request_waits_for_both_windows() -> None:
     peer.send(h2.window_update(0, 100_000))
     sent += new()
     assert len(sent) == h2.DEFAULT_WINDOW + 100_000
-    assert not is_closed
+    assert not any(ends)
     peer.send(h2.window_update(0, 1_000_000))
     assert sent + new() == request
-    assert is_closed
+    assert ends[-1] == h2.END_STREAM
     other = Peer({h2.SET_INITIAL_WINDOW_SIZE: 10})
     other.start(Heard(), b"x" * 20)
     other.send(h2.settings({h2.SET_INITIAL_WINDOW_SIZE: 15}))
@@ -280,7 +279,7 @@ async def test_goaway_lets_calls_end_that_the_server_has_taken() -> None:
 async def test_a_call_that_was_not_taken_may_be_tried_again_once(refusal: bytes) -> None:
     peer, heard = Peer(), Heard()
     stream = peer.start(heard)
-    again = []
+    again: list[Stream] = []
     stream.on_refused = again.append
     peer.send(refusal)
     assert (again, heard.ends) == ([stream], [])
