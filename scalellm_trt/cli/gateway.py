@@ -9,7 +9,6 @@ import typer
 
 from scalellm_trt.cli.serve import stop_signals
 from scalellm_trt.errors import ToolchainError
-from scalellm_trt.gateway.options import UpstreamKind  # noqa: TC001  typer reads it when it runs
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -56,8 +55,7 @@ def gateway(
         int | None, typer.Option(min=1, help="New tokens of a chat that does not say how many it wants, else 512.")
     ] = None,
     upstream: Annotated[
-        UpstreamKind | None,
-        typer.Option(help="How the server is spoken to: http2, our own client, or grpc, the library.", show_default=False),
+        str | None, typer.Option(help="How the server is spoken to: http2, our own client, or grpc, the library.")
     ] = None,
     channels: Annotated[int | None, typer.Option(min=1, max=64, help="gRPC connections to the server, else 4.")] = None,
 ) -> None:

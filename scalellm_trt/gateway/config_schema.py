@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from scalellm_trt.gateway.options import GatewayOptions, UpstreamKind  # noqa: TC001  pydantic reads it
+from scalellm_trt.gateway.options import GatewayOptions, UpstreamKind
 
 if TYPE_CHECKING:
     from pydantic.config import JsonDict

@@ -86,6 +86,7 @@ def test_a_half_given_pair_of_the_command_line_has_no_line() -> None:
         ("limits:\n  queue_timeout_s: 0\n", 2, "limits.queue_timeout_s: found 0, expected a number above 0", "30.0"),
         ("log:\n  level: inf\n", 2, "log.level: found 'inf', expected one of debug, info, warning", "Nearest: info"),
         ("server:\n  ca: a.pem\n", 2, "server.ca: is for TLS, which server.tls does not ask for", "server.tls: true"),
+        ("server:\n  tls: true\n  upstream: http2\n", 3, "server.upstream: speaks clear text only", "Write grpc"),
         ("server:\n  tls: true\n  key: a\n", 3, "server.key: needs server.certificate", "Write both"),
         ("listen:\n  port: 1\n  port: 2\n", 3, "listen.port: is written twice", "Remove one of them."),
         ("- a\n", 1, "holds a list instead of keys", "listen, server, limits"),
