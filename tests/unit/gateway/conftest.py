@@ -20,10 +20,11 @@ def one_server() -> Iterator[TokenServer]:
 
 
 @pytest.fixture
-def server(one_server: TokenServer) -> TokenServer:
-    """A server that behaves well until the test says otherwise."""
+def server(one_server: TokenServer) -> Iterator[TokenServer]:
+    """A server that behaves well until the test says otherwise, and afterwards again."""
     one_server.reset()
-    return one_server
+    yield one_server
+    one_server.reset()
 
 
 @pytest.fixture(scope="package")
