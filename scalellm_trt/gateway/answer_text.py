@@ -12,7 +12,7 @@ from scalellm_trt.runtime.stop_words import StopWords
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from scalellm_trt.gateway.tensors import TokenChunk
+    from scalellm_trt.gateway.contract import TokenChunk
     from scalellm_trt.runtime.detokenizer import TokenBytes
 
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from scalellm_trt.gateway import tensors
 from scalellm_trt.gateway.answer_text import AnswerText, Delta
-from scalellm_trt.gateway.errors import ApiError, from_model
+from scalellm_trt.gateway.errors import ApiError
 from scalellm_trt.gateway.replies import Usage
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
 
+    from scalellm_trt.gateway.contract import TokenChunk
     from scalellm_trt.gateway.jobs import Job
     from scalellm_trt.gateway.metrics import Metrics
     from scalellm_trt.gateway.request_log import RequestRecord
@@ -28,7 +28,11 @@ class Running:
     """
 
     def __init__(self, job: Job, metrics: Metrics, record: RequestRecord) -> None:
-        """Prepare to run `job`; nothing is sent yet."""
+        """Prepare to run `job`; nothing is sent yet.
+
+        Raises:
+            ApiError: the model can never serve it.
+        """
         self._job, self._metrics, self._record = job, metrics, record
         settings, generation = job.model.settings, job.generation
         # Without an end token nothing of the answer is hidden.
@@ -37,6 +41,7 @@ class Running:
             AnswerText(job.model.tokenizer.token_bytes, generation.stop, hidden_ids, generation.min_tokens or 0)
             for _ in range(generation.num_sequences)
         ]
+        self._asked = job.model.ask(generation)
         self._is_over = False
         self._call: Call | None = None
         self.is_complete = False
@@ -71,30 +76,25 @@ class Running:
         Raises:
             ApiError: the server does not answer.
         """
-        self._call = await upstream.start(tensors.encode(self._job.generation), listener)
+        self._call = await upstream.start(self._asked.request, listener)
         return self._call
 
     def take(self, messages: Sequence[Message]) -> dict[int, Delta]:
         """Return what messages that came together add to each answer; sets `is_complete` or `failure` at the end."""
         found: dict[int, Delta] = {}
+        answer = self._asked.answer
         for message in messages:
             if message.error_message:
-                self._is_over, self.failure = True, from_model(message.error_message)
+                self._is_over, self.failure = True, answer.refusal(message.error_message)
                 break
             response = message.infer_response
+            self._add(answer.take(response), found)
             if response.parameters["triton_final_response"].bool_param:
                 self._is_over = True
-            for chunk in tensors.decode(response):
-                answer = self._answers[chunk.index]
-                if answer.finish_reason is not None:
-                    continue
-                delta = answer.take(chunk)
-                if delta.text or delta.tokens or delta.finish_reason:
-                    before = found.get(chunk.index)
-                    found[chunk.index] = delta if before is None else before.then(delta)
+                self._add(answer.finish(), found)
         if found and self._record.ttft_ms is None and self._job.stream:
             self._note_first_text(found)
-        if self._is_over and self.failure is None:
+        if self.failure is None and (self._is_over or self._goes_on_in_vain()):
             self._complete()
         return found
 
@@ -115,6 +115,19 @@ class Running:
         """Count an error that came too late for the request's status."""
         self._record.error = error.message
         self._metrics.failures.labels(str(error.status)).inc()
+
+    def _add(self, chunks: Sequence[TokenChunk], found: dict[int, Delta]) -> None:
+        for chunk in chunks:
+            answer = self._answers[chunk.index]
+            if answer.finish_reason is None:
+                delta = answer.take(chunk)
+                if delta.text or delta.tokens or delta.finish_reason:
+                    before = found.get(chunk.index)
+                    found[chunk.index] = delta if before is None else before.then(delta)
+
+    def _goes_on_in_vain(self) -> bool:
+        """Return whether the model does not know that every answer has ended."""
+        return not self._asked.answer.knows_stop_texts and all(answer.finish_reason for answer in self._answers)
 
     def _note_first_text(self, found: dict[int, Delta]) -> None:
         if any(delta.text for delta in found.values()):

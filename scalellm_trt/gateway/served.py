@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import datetime
+import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from scalellm_trt.errors import ArtefactError
+from scalellm_trt.gateway import engine_tensors, tensors
 from scalellm_trt.runtime import settings
 from scalellm_trt.runtime.detokenizer import UnsupportedTokenizerError
 from scalellm_trt.runtime.tokenizer import PromptTokenizer
@@ -16,9 +18,13 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from scalellm_trt.gateway.contract import Asked
+    from scalellm_trt.gateway.tensors import Generation
     from scalellm_trt.runtime.settings import ServiceSettings
     from scalellm_trt.triton.chat_template import ChatTemplate
     from scalellm_trt.triton.repository_manifest import Version
+
+    Tokenizers = dict[tuple[str, bool, bool, int | None], PromptTokenizer]
 
 TOKEN_CONTRACT = frozenset({"input_ids", "max_tokens", "stream"})
 
@@ -32,6 +38,7 @@ class GatewayModel:
         fingerprint: names the engine's files; another one may answer differently.
         template: None for a base model, which cannot chat.
         inputs: names of the tensors that it takes.
+        asks_engine: tokens come from the engine's own model, `settings.engine_model`, without this one between.
     """
 
     name: str
@@ -41,6 +48,17 @@ class GatewayModel:
     tokenizer: PromptTokenizer
     template: ChatTemplate | None
     inputs: frozenset[str]
+    asks_engine: bool
+
+    def ask(self, generation: Generation) -> Asked:
+        """Return the request for `generation`, to the model that costs least.
+
+        Raises:
+            ApiError: it can never be served.
+        """
+        if self.asks_engine and engine_tensors.can_ask(generation, self.settings):
+            return engine_tensors.ask(generation, self.settings, self.tokenizer.token_bytes)
+        return tensors.ask(generation)
 
     def max_new_tokens(self, num_prompt_tokens: int) -> int:
         """Return how many tokens the engine can add to a prompt of that many; less than 1 is none.
@@ -59,27 +77,29 @@ def load(repository: Path) -> Mapping[str, GatewayModel]:
         ArtefactError: there is none, or one is damaged.
     """
     models: dict[str, GatewayModel] = {}
+    tokenizers: Tokenizers = {}
     for service in repository_manifest.read(repository).services.values():
         for name, record in service.current.models.items():
             if frozenset(record.inputs) >= TOKEN_CONTRACT:
-                models[name] = _load(repository / name / "1", name, service.current, frozenset(record.inputs))
+                models[name] = _load(repository / name / "1", name, service.current, tokenizers)
     if not models:
         message = f"{repository}: no model that takes tokens"
         raise ArtefactError(message, hint="Build one: scalellm-trt build RECIPE; or name it with --repository.")
     return models
 
 
-def _load(directory: Path, name: str, version: Version, inputs: frozenset[str]) -> GatewayModel:
+def _load(directory: Path, name: str, version: Version, tokenizers: Tokenizers) -> GatewayModel:
     try:
         service = settings.read(directory / settings.FILE_NAME)
         engine = directory / service.engine_directory
-        tokenizer = PromptTokenizer(engine, service)
+        tokenizer = _tokenizer(engine, service, tokenizers)
     except (settings.SettingsError, UnsupportedTokenizerError) as error:
         raise ArtefactError(str(error), hint="Build the recipe again.") from error
     except Exception as error:
         # tokenizers raises plain Exception for a file that it cannot read.
         message = f"{engine / 'tokenizer.json'}: cannot be read: {error}"
         raise ArtefactError(message, hint="Build the recipe again.") from error
+    beside = version.models.get(service.engine_model) if service.engine_model else None
     return GatewayModel(
         name=name,
         created=int(datetime.datetime.fromisoformat(version.created).timestamp()),
@@ -87,5 +107,15 @@ def _load(directory: Path, name: str, version: Version, inputs: frozenset[str]) 
         settings=service,
         tokenizer=tokenizer,
         template=chat_template.load(engine),
-        inputs=inputs,
+        inputs=frozenset(version.models[name].inputs),
+        asks_engine=beside is not None and frozenset(beside.inputs) >= engine_tensors.REQUIRED_INPUTS,
     )
+
+
+def _tokenizer(engine: Path, service: ServiceSettings, known: Tokenizers) -> PromptTokenizer:
+    """Return the tokenizer in a directory; services with the same files share it."""
+    digest = hashlib.sha256((engine / "tokenizer.json").read_bytes()).hexdigest()
+    key = (digest, service.add_special_tokens, service.skip_special_tokens, service.bos_token_id)
+    if key not in known:
+        known[key] = PromptTokenizer(engine, service)
+    return known[key]

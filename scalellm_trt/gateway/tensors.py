@@ -1,4 +1,4 @@
-"""A generation as the tensors of Triton's gRPC, and its responses back: the only file that knows both."""
+"""A generation as the tensors of a service's own model, and its responses back."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from array import array
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from scalellm_trt.gateway.contract import Asked, TokenChunk
+from scalellm_trt.gateway.errors import from_model
 from scalellm_trt.runtime import signature
 
 if TYPE_CHECKING:
@@ -51,21 +53,6 @@ class Generation:
     ignore_eos: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TokenChunk:
-    """New tokens of one sequence.
-
-    Attributes:
-        log_probs: one for each token where they were asked for.
-        finish_reason: why the sequence ended, on its last chunk.
-    """
-
-    index: int
-    token_ids: tuple[int, ...]
-    log_probs: tuple[float, ...] = ()
-    finish_reason: str | None = None
-
-
 def inputs(generation: Generation) -> dict[str, list[int] | list[float] | list[bool] | list[bytes]]:
     """Return the values of a request's tensors by name."""
     tensors: dict[str, list[int] | list[float] | list[bool] | list[bytes]] = {
@@ -89,6 +76,22 @@ def inputs(generation: Generation) -> dict[str, list[int] | list[float] | list[b
     if generation.ignore_eos:
         tensors["end_id"] = [-1]
     return tensors
+
+
+def ask(generation: Generation) -> Asked:
+    """Return the request to the service's own model."""
+    return Asked(request=encode(generation), answer=_ModelAnswer())
+
+
+class _ModelAnswer:
+    """An `Answer` of the service's own model, which says when a sequence has ended and why."""
+
+    knows_stop_texts = True
+    take = staticmethod(lambda response: decode(response))
+    refusal = staticmethod(from_model)
+
+    def finish(self) -> tuple[()]:
+        return ()
 
 
 def encode(generation: Generation) -> Any:  # noqa: ANN401  protobuf's generated class has no types

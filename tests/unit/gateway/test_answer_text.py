@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scalellm_trt.gateway.answer_text import AnswerText, Delta
-from scalellm_trt.gateway.tensors import TokenChunk
+from scalellm_trt.gateway.contract import TokenChunk
 from scalellm_trt.runtime.detokenizer import TokenBytes
 from tests.fakes import small_tokenizer
 

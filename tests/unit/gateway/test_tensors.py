@@ -7,7 +7,8 @@ import pytest
 from tritonclient.grpc import InferResult, service_pb2
 
 from scalellm_trt.gateway import tensors
-from scalellm_trt.gateway.tensors import Generation, TokenChunk
+from scalellm_trt.gateway.contract import TokenChunk
+from scalellm_trt.gateway.tensors import Generation
 
 
 def _response(**arrays: np.ndarray[Any, Any]) -> service_pb2.ModelInferResponse:
