@@ -21,7 +21,8 @@ from scalellm_trt.checkpoint.modelopt import quantize
 from scalellm_trt.checkpoint.modelopt_rules import rules_for
 from scalellm_trt.checkpoint.streaming import convert_weights
 from scalellm_trt.checkpoint.tensor_file import TensorFile
-from tests.fakes.torch_models import VOCAB_SIZE, random_model, samples
+from scripts.benchmarks.sides.random_models import VOCAB_SIZE
+from tests.fakes.torch_models import random_model, samples
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
