@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from scalellm_trt.detect import Machine
     from scalellm_trt.pipeline import Step, Study, Workspace
-    from scalellm_trt.plan import Objective
+    from scalellm_trt.plan import Objective, Plan
 
     Steps = list[tuple[Step, list[str]]]
     Look = Callable[[Path, Workspace, str | None, Objective | None, int, int], Study]
@@ -56,7 +56,7 @@ def register(app: typer.Typer, look: Look | None = None, preview: Preview | None
         if study.refusal is not None:
             raise study.refusal
         if not study.changes:
-            _print_steps((preview or _preview)(recipe, workspace), recipe)
+            _print_steps((preview or _preview)(recipe, workspace), recipe, study.plan)
 
 
 def _print(study: Study, recipe: Path, workspace: Workspace, prompt: int, max_tokens: int) -> None:
@@ -99,10 +99,13 @@ def _print_json(study: Study, builds: Path, prompt: int, max_tokens: int) -> Non
         raise typer.Exit(refusal.exit_code)
 
 
-def _print_steps(steps: Steps, recipe: Path) -> None:
+def _print_steps(steps: Steps, recipe: Path, plan: Plan) -> None:
     """Print what a build would run, and why, and the command."""
+    import shlex
+
     from rich.markup import escape
 
+    from scalellm_trt import pipeline
     from scalellm_trt.cli import tables
 
     on = tables.console()
@@ -110,7 +113,7 @@ def _print_steps(steps: Steps, recipe: Path) -> None:
     for step, reasons in steps:
         what = f"would run: {'; '.join(reasons)}" if reasons else "unchanged"
         on.print(f"{step:<9} {escape(what)}", soft_wrap=True)
-    on.print(f"\nNext: [bold]scalellm-trt build {escape(str(recipe))}[/]", soft_wrap=True)
+    on.print(f"\nNext: [bold]{escape(shlex.join(pipeline.build_command(recipe, plan)))}[/]", soft_wrap=True)
 
 
 def _objective(text: str) -> Objective:

@@ -7,6 +7,7 @@ from scalellm_trt.pipeline.build import build
 from scalellm_trt.pipeline.dry_run import dry_run
 from scalellm_trt.pipeline.inspection import CacheEntry, cache_entries, prune_cache, verify_cache
 from scalellm_trt.pipeline.preview import check, explain, preview
+from scalellm_trt.pipeline.requirements import build_command
 from scalellm_trt.pipeline.steps import (
     STEPS,
     BuildReport,
@@ -30,6 +31,7 @@ __all__ = [
     "Study",
     "Workspace",
     "build",
+    "build_command",
     "cache_entries",
     "check",
     "dry_run",

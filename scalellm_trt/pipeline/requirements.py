@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import shlex
+import shutil
 from typing import TYPE_CHECKING
 
 from scalellm_trt import facts
 from scalellm_trt.backends import backend_for
 from scalellm_trt.backends.base import Needs
+from scalellm_trt.backends.trtllm_build import PROGRAM
 from scalellm_trt.errors import Problem, RecipeError, ToolchainError
 from scalellm_trt.pipeline.dry_run import stage_commands
 from scalellm_trt.pipeline.preview import UnknownModelError, explain, preview
@@ -16,6 +18,7 @@ from scalellm_trt.pipeline.steps import STEPS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from scalellm_trt.artefacts.manifest import StageName
     from scalellm_trt.pipeline.steps import Step, Workspace
@@ -58,6 +61,13 @@ def require(
         if wrong := backend.missing(needs, stage, progress):
             message = f"{stage}: {toolchain.name} cannot be used here: {'; '.join(wrong)}"
             raise ToolchainError(message, hint=_way_out(loaded, workspace, plan, stage))
+
+
+def build_command(path: Path, plan: Plan) -> list[str]:
+    """Return the argv that builds a recipe from here: in the toolchain's image where no compiler is installed."""
+    command = ["scalellm-trt", "build", str(path)]
+    compiles_engines = facts.toolchains()[plan.toolchain].engine_kind == "trt_engine"
+    return [*command, "--container"] if compiles_engines and shutil.which(PROGRAM) is None else command
 
 
 def _stages_to_run(

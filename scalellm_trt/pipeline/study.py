@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from scalellm_trt import detect, facts, recipe
 from scalellm_trt import plan as planning
 from scalellm_trt.backends import backend_for
-from scalellm_trt.errors import Problem, RecipeError, UnsupportedError
+from scalellm_trt.errors import Problem, UnsupportedError
 from scalellm_trt.pipeline.preview import known_model
 from scalellm_trt.plan import DoesNotFitError
 
@@ -50,8 +50,9 @@ def study(
     """Plan a recipe, on `hardware` instead of its own where that is given; search the best limits for an `objective`.
 
     Raises:
-        RecipeError: the recipe is wrong, or there is no such hardware.
-        UnsupportedError: what is asked for is not allowed; a plan that does not fit is returned, not raised.
+        RecipeError: the recipe is wrong.
+        UnsupportedError: what is asked for is not allowed, or no such hardware is known, be it asked for or in the
+            recipe; a plan that does not fit is returned, not raised.
     """
     loaded = recipe.load(path)
     model, spec = known_model(loaded, workspace)
@@ -85,7 +86,7 @@ def _check_hardware(hardware: str) -> None:
         nearest = facts.nearest(hardware, known)
         hint = f"Allowed: {', '.join(known)}." + ("" if nearest is None else f" Nearest: {nearest}.")
         problem = Problem(key="--hardware", message=f"{hardware!r} is not a known class of hardware", hint=hint)
-        raise RecipeError([problem])
+        raise UnsupportedError([problem])
 
 
 def _check_backend(loaded: LoadedRecipe, plan: Plan, workspace: Workspace) -> None:

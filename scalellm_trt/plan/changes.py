@@ -28,13 +28,17 @@ TP_SIZES = (2, 4, 8)
 
 
 def suggestions(recipe: Recipe, try_plan: TryPlan) -> Iterator[str]:
-    """Yield single changes that make every stage fit, pairs of a format and a size where none does, then more cards."""
-    found = False
-    for change in _single_changes(recipe, try_plan):
-        found = True
-        yield change
-    if not found:
-        yield from _pairs(recipe, try_plan)
+    """Yield the smallest changes that make every stage fit, then more cards.
+
+    Single ones; where none is enough, a format with a size; where that is not enough either, the same for one service.
+    """
+    for changes in (_single_changes, _pairs, _with_one_service):
+        found = False
+        for change in changes(recipe, try_plan):
+            found = True
+            yield change
+        if found:
+            break
     yield from _more_cards(recipe, try_plan)
 
 
@@ -106,6 +110,13 @@ def _pairs(recipe: Recipe, try_plan: TryPlan) -> Iterator[str]:
             if first is not None:
                 yield f"quantization.{name}: {smaller} with {first}"
                 break
+
+
+def _with_one_service(recipe: Recipe, try_plan: TryPlan) -> Iterator[str]:
+    if recipe.services > 1:
+        alone = recipe.model_copy(update={"services": 1})
+        for change in (*_single_changes(alone, try_plan), *_pairs(alone, try_plan)):
+            yield f"services: 1 with {change}"
 
 
 def largest_that_fits(recipe: Recipe, section: str, name: str, try_plan: TryPlan) -> tuple[int, Plan] | None:

@@ -25,8 +25,9 @@ def on_card(recipe: Recipe, hardware: str, try_plan: TryPlan) -> tuple[Recipe, t
     """Return the recipe for another class of hardware, with every change and why.
 
     The KV pool is left open, for it was sized for the recipe's own card. Toolchain, KV-cache type and weight format
-    stay where the card takes them; else the fewest of them are changed, and a plan that fits is preferred. Where
-    nothing is allowed the recipe comes back with its formats, for the plan to refuse with its reasons.
+    stay where the card takes them; else the fewest of them are changed, and a plan that fits is preferred. Only where
+    none is allowed the model's type, KV-cache reuse and chunked context are given up as well. Where nothing is allowed
+    the recipe comes back with its formats, for the plan to refuse with its reasons.
     """
     moved = recipe.model_copy(update={"hardware": hardware})
     changes = [Decision(field="hardware", value=hardware, reason=f"asked for; the recipe says {recipe.hardware}")]
@@ -34,15 +35,29 @@ def on_card(recipe: Recipe, hardware: str, try_plan: TryPlan) -> tuple[Recipe, t
         reason = f"sized for {recipe.hardware} ({moved.serving.kv_cache_tokens} tokens); this card's own is chosen"
         changes.append(Decision(field="serving.kv_cache_tokens", value="null", reason=reason))
         moved = changed(moved, "serving", "kv_cache_tokens", None)
-    allowed: Recipe | None = None
-    for candidate in _candidates(moved):
-        plan = try_plan(candidate)
-        if plan is not None and plan.fits:
-            return candidate, (*changes, *_differences(moved, candidate))
-        allowed = allowed or (None if plan is None else candidate)
-    if allowed is None:
-        return moved, tuple(changes)
-    return allowed, (*changes, *_differences(moved, allowed))
+    for start in _starts(moved):
+        allowed: Recipe | None = None
+        for candidate in _candidates(start):
+            plan = try_plan(candidate)
+            if plan is not None and plan.fits:
+                return candidate, (*changes, *_differences(moved, candidate))
+            allowed = allowed or (None if plan is None else candidate)
+        if allowed is not None:
+            return allowed, (*changes, *_differences(moved, allowed))
+    return moved, tuple(changes)
+
+
+def _starts(recipe: Recipe) -> Iterator[Recipe]:
+    """Yield the recipe, and it without what older cards lack: bfloat16, and attention over paged contexts."""
+    yield recipe
+    if recipe.model.dtype != "float16":
+        recipe = changed(recipe, "model", "dtype", "float16")
+        yield recipe
+    if recipe.serving.kv_cache_reuse or recipe.serving.chunked_context:
+        longest = recipe.limits.max_input_len or recipe.limits.max_seq_len - 1
+        serving = recipe.serving.model_copy(update={"kv_cache_reuse": False, "chunked_context": False})
+        recipe = recipe.model_copy(update={"serving": serving})
+        yield changed(recipe, "limits", "max_num_tokens", max(recipe.limits.max_num_tokens, longest))
 
 
 def _candidates(recipe: Recipe) -> Iterator[Recipe]:
@@ -61,11 +76,15 @@ def _candidates(recipe: Recipe) -> Iterator[Recipe]:
 
 def _differences(before: Recipe, after: Recipe) -> Iterator[Decision]:
     pairs = (
+        ("model.dtype", before.model.dtype, after.model.dtype),
         ("toolchain", before.toolchain, after.toolchain),
         ("quantization.kv_cache_dtype", before.quantization.kv_cache_dtype, after.quantization.kv_cache_dtype),
         ("quantization.weights", before.quantization.weights, after.quantization.weights),
+        ("serving.kv_cache_reuse", before.serving.kv_cache_reuse, after.serving.kv_cache_reuse),
+        ("serving.chunked_context", before.serving.chunked_context, after.serving.chunked_context),
+        ("limits.max_num_tokens", before.limits.max_num_tokens, after.limits.max_num_tokens),
     )
     for key, old, new in pairs:
         if old != new:
-            reason = f"{old or 'the default'} is refused or does not fit on {after.hardware}"
+            reason = f"{'the default' if old is None else old} is refused or does not fit on {after.hardware}"
             yield Decision(field=key, value=str(new), reason=reason)

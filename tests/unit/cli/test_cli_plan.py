@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -88,6 +89,16 @@ def test_a_plan_is_one_screen_with_verdict_memory_decisions_and_stages() -> None
     assert "compile   unchanged" in output
     assert "Next: scalellm-trt build recipes/x.yaml" in output
     assert len(output.splitlines()) <= 55
+
+
+def test_the_next_command_is_the_one_that_can_work_on_this_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert "Next: scalellm-trt build recipes/x.yaml --container\n" in run(RTX4090)
+    assert "--container" not in run(CPU)
+    (tmp_path / "trtllm-build").symlink_to(sys.executable)
+    assert "Next: scalellm-trt build recipes/x.yaml\n" in run(RTX4090)
 
 
 def test_a_card_is_told_at_a_glance_what_fits_how_much_cache_and_what_speed() -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from scalellm_trt.errors import RecipeError, UnsupportedError
+from scalellm_trt.errors import UnsupportedError
 from scalellm_trt.pipeline import Workspace, study
 from scalellm_trt.plan import outlook
 
@@ -25,8 +25,17 @@ def test_a_recipe_is_planned_on_its_own_hardware(workspace: Workspace) -> None:
 
 
 def test_unknown_hardware_is_refused_with_the_nearest_name(workspace: Workspace) -> None:
-    with pytest.raises(RecipeError, match=r"Nearest: rtx4090\."):
+    with pytest.raises(UnsupportedError, match=r"Nearest: rtx4090\."):
         study(ROOT / "recipes/cpu.yaml", workspace, hardware="rtx4909")
+
+
+def test_unknown_hardware_has_the_same_exit_code_in_a_recipe_as_asked_for(workspace: Workspace, tmp_path: Path) -> None:
+    body = (ROOT / "recipes/cpu.yaml").read_text().replace("hardware: cpu", "hardware: rtx4909")
+    (tmp_path / "r.yaml").write_text(body)
+    for recipe, asked in ((tmp_path / "r.yaml", None), (ROOT / "recipes/cpu.yaml", "rtx4909")):
+        with pytest.raises(UnsupportedError) as caught:
+            study(recipe, workspace, hardware=asked)
+        assert caught.value.exit_code == 3
 
 
 def test_a_backend_that_does_not_run_on_the_asked_hardware_is_refused(workspace: Workspace) -> None:

@@ -87,3 +87,9 @@ def test_memory_of_a_machine_without_the_card_refuses_nothing() -> None:
     short = [budget for budget in plan.budgets if not budget.fits]
     assert [(budget.stage, budget.place) for budget in short] == [("compile", "host")]
     assert plan.fits
+
+
+def test_one_service_and_smaller_limits_are_suggested_where_neither_alone_is_enough() -> None:
+    sections = {"quantization": FULL, "limits": RTX4090 | {"max_batch_size": 2000}, "serving": {}}
+    hint = str(refused(services=3, **sections).problems[0].hint)
+    assert "services: 1 with quantization.weights: " in hint

@@ -57,3 +57,19 @@ def test_an_impossible_move_comes_back_for_the_plan_to_refuse() -> None:
     assert changes["hardware"] == "cpu"
     assert recipe.quantization == loaded().recipe.quantization
     assert tried(recipe) is None
+
+
+def test_a_card_without_bfloat16_and_paged_context_attention_gets_the_recipe_without_them() -> None:
+    recipe, changes = moved(
+        "t4",
+        model={"source": "hf:meta-llama/Llama-2-13b-chat-hf", "dtype": "bfloat16"},
+        quantization={"weights": "fp8", "kv_cache_dtype": "fp8"},
+        serving={"kv_cache_reuse": True, "chunked_context": True},
+        limits={"max_batch_size": 1, "max_input_len": 900, "max_seq_len": 1024, "max_num_tokens": 512},
+    )
+    assert changes["model.dtype"] == "float16"
+    assert changes["serving.kv_cache_reuse"] == changes["serving.chunked_context"] == "False"
+    assert changes["limits.max_num_tokens"] == "900"
+    plan = tried(recipe)
+    assert plan is not None
+    assert plan.fits
