@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from scalellm_trt.checkpoint.dtypes import to_float32
+from scalellm_trt.memory.calibration import BATCH_TOKENS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 
     Progress = Callable[[str, float], None]
 
-_BATCH_TOKENS: Final = 2048
 # The one layer's model needs some vocabulary, and ModelOpt pads to a multiple of this.
 _STUB_VOCAB_SIZE: Final = 64
 # A linear runs once per batch while statistics are collected; AWQ's search runs it once more and with 11 scalings.
@@ -173,7 +173,7 @@ class _HiddenStates:
 
 
 def calibration_batches(samples: CalibrationSamples) -> list[NDArray[np.int64]]:
-    """Stack samples of equal length to batches of about `_BATCH_TOKENS` tokens, each (samples, length) int64.
+    """Stack samples of equal length to batches of about `BATCH_TOKENS` tokens, each (samples, length) int64.
 
     The search quantizes every weight 11 times for each batch, however small: one sample at a time is several times as
     slow. A mean over a batch of equal lengths is the mean of the means, so that scales stay the same.
@@ -183,7 +183,7 @@ def calibration_batches(samples: CalibrationSamples) -> list[NDArray[np.int64]]:
         by_length.setdefault(ids.size, []).append(ids)
     batches = []
     for length, group in by_length.items():
-        step = max(1, _BATCH_TOKENS // length)
+        step = max(1, BATCH_TOKENS // length)
         batches += [np.stack(group[start : start + step]).astype(np.int64) for start in range(0, len(group), step)]
     return batches
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from scalellm_trt.memory import calibration
 from scalellm_trt.memory.formulas import (
     BYTES_OF_DTYPE,
     activation_bytes_per_token,
@@ -35,29 +36,13 @@ def budgets(inputs: MemoryInputs) -> tuple[MemoryBudget, ...]:
         return MemoryBudget(stage=stage, place=place, items=tuple(items), available_bytes=available)
 
     return (
-        budget("quantize", "host", quantize_items(inputs), usable),
+        budget("quantize", "host", calibration.host_items(inputs), usable),
         budget("compile", "host", compile_items(inputs), usable),
         budget("load", "host", load_items(inputs), usable),
         budget("serve", "host", serve_items(inputs), usable),
-        budget("quantize", "disk", [_item("checkpoint", _checkpoint_bytes(inputs), "tensors at rest")], disk),
+        budget("quantize", "disk", calibration.disk_items(inputs), disk),
         budget("compile", "disk", [_item("engine", engine_file_bytes(inputs), "weights in their format")], disk),
     )
-
-
-def quantize_items(inputs: MemoryInputs) -> list[MemoryItem]:
-    """Streaming conversion holds a few chunks whatever the model's size; calibration holds the model in float32."""
-    figures, spec = inputs.toolchain.memory, inputs.spec
-    if not inputs.weights.is_calibrated:
-        return [
-            _item("python", figures["stream_process_bytes"], "interpreter, numpy"),
-            _item("chunks", figures["stream_buffer_bytes"], "a piece of a tensor and its conversions"),
-        ]
-    num_parameters = spec.num_linear_parameters + spec.num_embedding_parameters
-    return [
-        _item("python (estimate)", figures["calibrate_process_bytes"], "interpreter, torch, transformers, ModelOpt"),
-        _item("model", num_parameters * FLOAT32_BYTES, "float32 weights"),
-        _item("search (estimate)", num_parameters * FLOAT32_BYTES, "copies made while scales are searched and packed"),
-    ]
 
 
 def compile_items(inputs: MemoryInputs) -> list[MemoryItem]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from scalellm_trt.memory import calibration
-from scalellm_trt.memory.formulas import checkpoint_bytes, kv_cache_bytes_per_block, num_blocks
+from scalellm_trt.memory.formulas import kv_cache_bytes_per_block, num_blocks
 from scalellm_trt.memory.types import MemoryBudget, MemoryItem
 from scalellm_trt.memory.weights import Shard, tensor_groups, total_bytes
 
@@ -53,7 +53,7 @@ def budgets(inputs: MemoryInputs) -> tuple[MemoryBudget, ...]:
         budget("compile", "host", compile_host_items(inputs)),
         budget("load", "host", load_host_items(inputs)),
         budget("serve", "host", serve_host_items(inputs)),
-        budget("quantize", "disk", [_item("checkpoint", _checkpoint_bytes(inputs), "tensors at rest, all ranks")]),
+        budget("quantize", "disk", calibration.disk_items(inputs)),
         budget("compile", "disk", compile_disk_items(inputs)),
     )
 
@@ -287,10 +287,6 @@ def _communication(inputs: MemoryInputs) -> list[MemoryItem]:
     figures = inputs.toolchain.memory
     num_bytes = figures["nccl_2_bytes"] if world_size == 2 else figures["nccl_more_bytes"]
     return [_item("NCCL (estimate)", inputs.services * num_bytes, f"{world_size} ranks")]
-
-
-def _checkpoint_bytes(inputs: MemoryInputs) -> int:
-    return checkpoint_bytes(inputs.spec, inputs.weights, inputs.group_size, inputs.dtype)
 
 
 def _item(name: str, num_bytes: int, formula: str) -> MemoryItem:

@@ -73,7 +73,8 @@ class MemoryInputs:
 
     Attributes:
         kv_cache_tokens: the KV pool of one service, in whole blocks.
-        calibration_tokens: tokens of all calibration samples; 0 where the format needs none.
+        calibration_tokens: tokens of all calibration samples; 0 where the formats need none.
+        calibration_sample_tokens: of the longest one.
         services: copies of the service that run side by side.
     """
 
@@ -84,6 +85,7 @@ class MemoryInputs:
     kv: KvCacheSupport
     kv_cache_tokens: int
     calibration_tokens: int
+    calibration_sample_tokens: int
     max_batch_size: int
     max_input_len: int
     max_seq_len: int

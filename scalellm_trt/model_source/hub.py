@@ -34,6 +34,11 @@ _COMMIT = re.compile(r"[0-9a-f]{40}")
 _RETRY_PAUSES_S = (0.5, 2.0)
 _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS)
 _DEFAULT_ENDPOINT = "https://huggingface.co"
+_WITHOUT_THE_HUB = (
+    "Check the network and proxy settings, then build again: finished files are kept. A mirror goes into HF_ENDPOINT; "
+    "without a network, name a directory with the model (model.source: ./DIRECTORY), or let HF_HOME be a copy of a "
+    "cache that has it."
+)
 
 
 class HubUnreachableError(StageError):
@@ -204,16 +209,21 @@ def errors_of_the_hub(source: HubSource) -> Iterator[None]:
     except Exception as error:
         if isinstance(error, OSError) and error.errno in _DISK_ERRORS:
             raise
-        message = f"{SOURCE_KEY}: {place} cannot be reached: {_first_line(error)}"
-        hint = "Check the network, HF_ENDPOINT and proxy settings, then build again: finished files are kept."
-        raise HubUnreachableError(message, hint=hint) from error
+        message = f"{SOURCE_KEY}: {place} cannot be reached: {_reason(error)}"
+        raise HubUnreachableError(message, hint=_WITHOUT_THE_HUB) from error
 
 
 def _refuse(message: str, hint: str, error: Exception) -> None:
     raise RecipeError([Problem(key=SOURCE_KEY, message=message, hint=hint)]) from error
 
 
-def _first_line(error: Exception) -> str:
+def _reason(error: Exception) -> str:
+    """Return the system's own words at the bottom of what clients wrap around them, else the client's first line."""
+    root: BaseException = error
+    while (inner := root.__cause__ or root.__context__) is not None:
+        root = inner
+    if isinstance(root, OSError) and root.strerror:
+        return root.strerror
     lines: Sequence[str] = str(error).strip().splitlines()
     return lines[0] if lines else type(error).__name__
 

@@ -90,6 +90,7 @@ def resolve(recipe: Recipe, model: LocalModel, spec: ModelSpec, machine: Machine
         kv=rows.kv,
         kv_cache_tokens=serving.kv_cache_tokens,
         calibration_tokens=_calibration_tokens(quantization),
+        calibration_sample_tokens=0 if quantization.calibration is None else quantization.calibration.max_seq_len,
         max_batch_size=limits.max_batch_size,
         max_input_len=limits.max_input_len,
         max_seq_len=limits.max_seq_len,

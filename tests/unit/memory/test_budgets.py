@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scalellm_trt import facts, memory
-from tests.fakes.planning import GIB, MACHINE, SMOLLM2
+from tests.fakes.planning import MACHINE, SMOLLM2
 
 MIB = 1 << 20
 
@@ -22,6 +22,7 @@ def inputs(**changes: Any) -> memory.MemoryInputs:
         kv=facts.kv_cache_formats()["openvino/float16"],
         kv_cache_tokens=4096,
         calibration_tokens=0,
+        calibration_sample_tokens=0,
         max_batch_size=16,
         max_input_len=1023,
         max_seq_len=1024,
@@ -76,13 +77,17 @@ def test_streaming_conversion_takes_the_same_memory_for_a_hundred_times_larger_m
     assert total(inputs(spec=larger), "quantize") == total(inputs(), "quantize")
 
 
-def test_calibration_grows_with_the_model() -> None:
-    awq = facts.weight_formats()["openvino/int4_awq"]
-    small, large = inputs(weights=awq, group_size=64), inputs(
-        weights=awq, group_size=64, spec=dataclasses.replace(SMOLLM2, num_layers=60)
-    )  # fmt: skip
-    assert total(small, "quantize") > 2 * GIB
-    assert total(large, "quantize") - total(small, "quantize") == 8 * SMOLLM2.num_linear_parameters
+def test_calibration_takes_one_layer_in_float32_however_many_there_are() -> None:
+    awq = inputs(
+        weights=facts.weight_formats()["openvino/int4_awq"],
+        group_size=64,
+        calibration_tokens=32 * 512,
+        calibration_sample_tokens=512,
+    )
+    layer = 4 * SMOLLM2.num_linear_parameters // SMOLLM2.num_layers
+    assert item(awq, "quantize", "one layer (estimate)") == 3 * layer
+    larger = dataclasses.replace(SMOLLM2, num_layers=60)
+    assert total(dataclasses.replace(awq, spec=larger), "quantize") == total(awq, "quantize")
 
 
 def test_services_multiply_everything_but_the_server() -> None:

@@ -25,7 +25,8 @@ def inputs(weights: str = "int8_wo", kv: str = "fp8", card: str = "rtx4090", **c
         group_size=128,
         kv=facts.kv_cache_formats()[f"tensorrt_llm/{kv}"],
         kv_cache_tokens=20480,
-        calibration_tokens=512 * 512,
+        calibration_tokens=512 * 512 if weights in ("fp8", "int4_awq") or kv == "int8" else 0,
+        calibration_sample_tokens=512,
         max_batch_size=16,
         max_input_len=4000,
         max_seq_len=4096,
@@ -145,16 +146,30 @@ def test_ranks_share_heads_and_layers_and_hold_one_kv_head_at_least() -> None:
     assert {group.name for group in groups} >= {"experts", "router"}
 
 
-def test_a_13b_is_calibrated_layer_by_layer_on_24_gb_and_in_one_piece_on_80() -> None:
-    small, large = (
-        budget(inputs("fp8"), "quantize", "device"),
-        budget(inputs("fp8", card="a100-80g"), "quantize", "device"),
-    )
-    assert [i.formula for i in small.items if "one layer" in i.name] == [
-        "the model does not fit: layer-wise calibration"
-    ]
-    assert small.fits
-    assert item(large, "model") == 2 * (12_687_769_600 + 327_680_000 + 414_720)
+def test_calibration_holds_one_layer_and_one_batch_on_any_card_and_never_the_model() -> None:
+    layer = 2 * 12_687_769_600 // 40
+    found = budget(inputs("fp8"), "quantize", "device")
+    assert item(found, "one layer (estimate)") == 3 * layer
+    per_token = 2 * (3 * 13824 + 8 * 5120) + 3 * 4 * 13824
+    assert item(found, "batch (estimate)") == 2048 * per_token
+    assert found.total_bytes < 6 * GIB
+    large = budget(inputs("fp8", card="a100-80g"), "quantize", "device")
+    assert [i for i in large.items if "margin" not in i.name] == [i for i in found.items if "margin" not in i.name]
+    assert budget(inputs("fp8"), "quantize", "host").total_bytes < 5 * GIB
+
+
+def test_calibration_keeps_hidden_states_of_each_pass_on_the_disk_and_samples_longer_than_a_batch_whole() -> None:
+    hidden = 512 * 512 * 5120 * 2
+    assert item(budget(inputs("fp8"), "quantize", "disk"), "hidden states") == hidden
+    assert item(budget(inputs("int4_awq"), "quantize", "disk"), "hidden states") == 2 * hidden
+    longer = inputs("fp8", calibration_sample_tokens=8192)
+    short, long = (item(budget(i, "quantize", "device"), "batch (estimate)") for i in (inputs("fp8"), longer))
+    assert long == 4 * short
+
+
+def test_an_int8_kv_cache_is_calibrated_whatever_the_weights() -> None:
+    found = budget(inputs("int8_wo", kv="int8"), "quantize", "device")
+    assert item(found, "one layer (estimate)") > 0
 
 
 def test_formats_without_calibration_are_converted_without_a_card() -> None:
