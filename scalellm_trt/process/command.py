@@ -180,6 +180,8 @@ def stop(child: subprocess.Popen[bytes], *, grace_s: float = STOP_GRACE_S) -> in
         while time.monotonic() < deadline:
             os.killpg(child.pid, signal.SIGKILL)
             child.poll()
+            if not watchdog.has_living_members(child.pid):
+                break
             time.sleep(0.01)
     return child.wait()
 

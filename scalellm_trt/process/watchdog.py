@@ -20,7 +20,7 @@ from pathlib import Path
 SHARED_MEMORY = Path("/dev/shm")
 POLL_S = 0.1
 LAST_TIMEOUT_S = 60.0
-_STATE, _SESSION = 0, 3  # fields of /proc/PID/stat, counted from the one behind the name
+_STATE, _GROUP, _SESSION = 0, 2, 3  # fields of /proc/PID/stat, counted from the one behind the name
 
 
 def remove_shared_memory(prefix: str) -> None:
@@ -62,6 +62,12 @@ def kill_session(leader: int) -> None:
         if entry.name.isdecimal() and _field(int(entry.name), _SESSION) == str(leader):
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(int(entry.name), signal.SIGKILL)
+
+
+def has_living_members(group: int) -> bool:
+    """Tell whether a process group has a member that runs: one that nobody reaps stays in its group for ever."""
+    pids = (int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdecimal())
+    return any(_field(pid, _GROUP) == str(group) and not _has_ended(pid) for pid in pids)
 
 
 def _has_ended(pid: int) -> bool:

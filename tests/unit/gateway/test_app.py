@@ -279,6 +279,7 @@ def test_a_request_that_ended_is_not_cancelled(client: openai.OpenAI, server: To
     assert set(server.events) == {"done"}
 
 
+@pytest.mark.integration
 def test_a_slow_reader_stops_the_model_and_not_our_memory(server: TokenServer, tmp_path: Path) -> None:
     server.is_endless, server.tokens_per_response = True, 50
     repository = write_repository(tmp_path / "repository", max_seq_len=2_000_000, kv_cache_tokens=1_024_000)

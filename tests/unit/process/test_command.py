@@ -65,15 +65,31 @@ def test_a_missing_program_is_a_toolchain_error(tmp_path: Path) -> None:
 
 def test_the_time_limit_stops_the_child_and_its_children(tmp_path: Path) -> None:
     pid_file = tmp_path / "pid"
+    with pytest.raises(StageError, match=r"did not end within 0\.2 s"):
+        process.run(["sh", "-c", f"sleep 60 & echo $! > {pid_file}; wait"], log=tmp_path / "x.log", timeout_s=0.2)
+    assert not _is_alive(int(pid_file.read_text()))
+
+
+def test_a_zombie_that_nobody_reaps_is_not_waited_for(tmp_path: Path) -> None:
+    log = tmp_path / "x.log"
     code = (
-        "import subprocess, sys, time, pathlib\n"
-        "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])\n"
-        f"pathlib.Path({str(pid_file)!r}).write_text(str(child.pid))\n"
+        "import os, time\n"
+        "group = os.getpgrp()\n"
+        "if os.fork() == 0:\n"
+        "    os.setpgrp()\n"
+        "    zombie = os.fork()\n"
+        "    if zombie == 0: os._exit(os.setpgid(0, group) or 0)\n"
+        "    os.waitid(os.P_PID, zombie, os.WEXITED | os.WNOWAIT)\n"
+        "    print('keeper', os.getpid(), flush=True)\n"
         "time.sleep(60)\n"
     )
-    with pytest.raises(StageError, match="did not end within 1 s"):
-        process.run(_python(code), log=tmp_path / "x.log", timeout_s=1)
-    assert not _is_alive(int(pid_file.read_text()))
+    child = process.start(_python(code), log=log)
+    while "keeper " not in log.read_text():
+        time.sleep(0.01)
+    started = time.monotonic()
+    assert process.stop(child, grace_s=30) == -signal.SIGTERM
+    os.kill(int(log.read_text().split()[-1]), signal.SIGKILL)
+    assert time.monotonic() - started < 20
 
 
 def test_stop_kills_a_child_that_ignores_sigterm(tmp_path: Path) -> None:
@@ -106,10 +122,10 @@ def test_a_running_command_gives_signs_of_life_with_the_memory_of_its_children(t
     beats: list[process.Beat] = []
     code = (
         "import subprocess, sys\n"
-        "hold = 'import time; block = bytearray(64 << 20); block[::4096] = bytes(1 << 14); time.sleep(1)'\n"
+        "hold = 'import time; block = bytearray(64 << 20); block[::4096] = bytes(1 << 14); time.sleep(0.3)'\n"
         "subprocess.run([sys.executable, '-c', hold])\n"
     )
-    process.run(_python(code), log=tmp_path / "x.log", on_beat=beats.append, beat_s=0.1)
+    process.run(_python(code), log=tmp_path / "x.log", on_beat=beats.append, beat_s=0.05)
     assert [beat.elapsed_s for beat in beats] == sorted(beat.elapsed_s for beat in beats)
     assert max(beat.rss_bytes for beat in beats) > 64 << 20
 

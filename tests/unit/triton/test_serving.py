@@ -176,6 +176,7 @@ def test_a_job_of_two_ranks_is_watched_by_its_first_and_leaves_nothing(
         (tmp_path / name).write_text(text)
         (tmp_path / name).chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setattr(server, "KILL_GRACE_S", 0.2)
     monkeypatch.setenv("RANKS_FILE", str(tmp_path / "ranks"))
     monkeypatch.setenv("FAKE_TRITONSERVER", str(Path(__file__).parents[2] / "fakes" / "fake_tritonserver.py"))
     options = options_for(tmp_path / "repo", "stubborn")  # a rank that does not end when it is asked to
