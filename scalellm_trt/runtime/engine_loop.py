@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from .settings import ServiceSettings
 
 NUM_QUIET_LOOKS = 3  # after a request has come in, as many looks without another end the wait for more
-_SEED_STRIDE = 0x9E3779B9  # 2**32 / golden ratio: seeds of one request's sequences do not meet those of seed + 1
+_GOLDEN_RATIO = 0x9E3779B97F4A7C15  # of 2**64
 
 
 class PipelineSequence(Protocol):
@@ -85,8 +85,19 @@ def _lanes(submission: _Submission) -> list[_Lane]:
     indices = tuple(range(sampling.num_sequences))
     if sampling.temperature is None:
         return [_Lane(submission, indices, 0)]
-    base = secrets.randbits(32) if sampling.seed is None else (sampling.seed ^ sampling.seed >> 32)
-    return [_Lane(submission, (index,), (base + index * _SEED_STRIDE) % 2**32) for index in indices]
+    base = secrets.randbits(64) if sampling.seed is None else sampling.seed
+    return [_Lane(submission, (index,), _generator_seed(base, index)) for index in indices]
+
+
+def _generator_seed(seed: int, index: int) -> int:
+    """Return 32 bits that depend on each of `seed`'s 64: the number at `index` of the stream splitmix64(seed).
+
+    Source: Steele, Lea and Flood, Fast Splittable Pseudorandom Number Generators, 2014, figure 17.
+    """
+    mixed = (seed + (index + 1) * _GOLDEN_RATIO) % 2**64
+    mixed = (mixed ^ mixed >> 30) * 0xBF58476D1CE4E5B9 % 2**64
+    mixed = (mixed ^ mixed >> 27) * 0x94D049BB133111EB % 2**64
+    return (mixed ^ mixed >> 31) >> 32
 
 
 class EngineLoop:

@@ -222,6 +222,16 @@ def test_sampled_sequences_have_seeds_of_their_own(make_house: Callable[..., Hou
     assert seeds[3] == seeds[0]
 
 
+def test_every_bit_of_a_seed_counts(make_house: Callable[..., House]) -> None:
+    house = make_house()
+    asked = [0, 2**64 - 1, *(1 << bit for bit in range(64))]
+    for seed in asked:
+        house.submit(temperature=1.0, seed=seed).wait()
+    seeds = [sequence.seed for sequence in house.pipeline.started]
+    assert len(set(seeds)) == len(asked)
+    assert max(seeds) < 2**32
+
+
 def test_without_a_seed_each_request_gets_another(make_house: Callable[..., House]) -> None:
     house = make_house()
     for _ in range(2):
