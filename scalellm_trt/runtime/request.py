@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 _Number = TypeVar("_Number", int, float)
 
 _MAX_INT32 = 2**31 - 1
+_MIN_TEMPERATURE = 1e-5
 _MAX_WORDS = 64
 _MAX_WORD_BYTES = 1024
 
@@ -154,14 +155,15 @@ def _sampling(inputs: Inputs, tokenizer: PromptTokenizer, settings: ServiceSetti
 def _randomness(inputs: Inputs, settings: ServiceSettings) -> tuple[float | None, int | None, float | None]:
     """Return temperature, top_k and top_p; temperature None is greedy.
 
+    A temperature below `_MIN_TEMPERATURE` is greedy, as 0 is: logits divided by less leave the range of float32.
     As in TensorRT-LLM, top_k 0 and top_p 0 mean "not given", and top_k 1 is greedy. Without any of the three the
     answer is greedy; with one of the other two the temperature is 1.
     """
     temperature = inputs.real("temperature", low=0, high=100)
     top_k = inputs.integer("top_k", low=0, high=_MAX_INT32) or None
     top_p = inputs.real("top_p", low=0, high=1) or None
-    is_random = temperature != 0 and top_k != 1 and not (temperature is top_k is top_p is None)
-    if not is_random:
+    is_cold = temperature is not None and temperature < _MIN_TEMPERATURE
+    if is_cold or top_k == 1 or temperature is top_k is top_p is None:
         return None, None, None
     if top_k is not None and top_k >= settings.vocab_size:
         top_k = None
