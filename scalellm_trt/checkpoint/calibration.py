@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _KEY: Final = "quantization.calibration.source"
 _SUFFIXES: Final = (".txt", ".jsonl")
+_FORMS: Final = "Use bundled, file:PATH or dir:PATH; a relative path counts from the recipe's directory."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -70,27 +71,51 @@ def load_texts(source: str) -> list[str]:
     """
     if source == "bundled":
         return [bundled_text("calibration.txt")]
+    texts = [text for found in text_files(source) for text in _read(found)]
+    if not texts:
+        message = f"{source} holds no text"
+        raise _problem(message, f"Files: {', '.join(_SUFFIXES)}.")
+    return texts
+
+
+def text_files(source: str) -> list[Path]:
+    """Return the files of a source, in a stable order; none for `bundled`.
+
+    Raises:
+        RecipeError: the source is of no known form, or is not there.
+    """
+    if source == "bundled":
+        return []
     kind, _, location = source.partition(":")
     if kind not in ("file", "dir") or not location:
         message = f"{source!r} is not a source of text"
-        raise RecipeError([Problem(key=_KEY, message=message, hint="Use bundled, file:PATH or dir:PATH.")])
-    path = Path(location)
-    paths = [path] if kind == "file" else sorted(found for found in path.rglob("*") if found.suffix in _SUFFIXES)
-    try:
-        texts = [text for found in paths for text in _documents(found) if text.strip()]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        message = f"cannot be read: {type(error).__name__}: {error}"
-        hint = 'Text files are UTF-8; each line of a .jsonl file is an object with a "text".'
-        raise RecipeError([Problem(key=_KEY, file=path, message=message, hint=hint)]) from error
-    if not texts:
-        message = "is missing or holds no text"
-        raise RecipeError([Problem(key=_KEY, file=path, message=message, hint=f"Files: {', '.join(_SUFFIXES)}.")])
-    return texts
+        raise _problem(message, _FORMS)
+    path, wanted = Path(location), "file" if kind == "file" else "directory"
+    if not (path.is_file() if kind == "file" else path.is_dir()):
+        message = f"{path} is not a {wanted}" if path.exists() else f"there is no {wanted} {path}"
+        raise _problem(message, _FORMS)
+    if kind == "file":
+        return [path]
+    return sorted(found for found in path.rglob("*") if found.suffix in _SUFFIXES)
 
 
 def bundled_text(name: str) -> str:
     """Return `calibration.txt` or `evaluation.txt` of the package: public-domain prose, see data/TEXTS.md."""
     return (importlib.resources.files("scalellm_trt") / "data" / name).read_text(encoding="utf-8")
+
+
+def _read(path: Path) -> list[str]:
+    try:
+        return [text for text in _documents(path) if text.strip()]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        message = f"{path} cannot be read: {type(error).__name__}: {error}"
+        hint = 'Text files are UTF-8; each line of a .jsonl file is an object with a "text".'
+        raise _problem(message, hint) from error
+
+
+def _problem(message: str, hint: str) -> RecipeError:
+    """Whoever knows the recipe says in which file and line the source stands."""
+    return RecipeError([Problem(key=_KEY, message=message, hint=hint)])
 
 
 def _documents(path: Path) -> Iterator[str]:

@@ -15,7 +15,15 @@ from scalellm_trt.artefacts.types import Checkpoint, Engine
 from scalellm_trt.backends import backend_for
 from scalellm_trt.errors import StageError
 from scalellm_trt.pipeline import gate, requirements
-from scalellm_trt.pipeline.prepare import fetch, make_plan, published_inputs_path, reasons_to_publish, stage_inputs
+from scalellm_trt.pipeline.prepare import (
+    fetch,
+    make_plan,
+    placed,
+    published_inputs_path,
+    reasons_to_publish,
+    require_texts,
+    stage_inputs,
+)
 from scalellm_trt.pipeline.steps import BuildReport, Step, StepReport, Workspace
 from scalellm_trt.triton import repository
 
@@ -103,6 +111,7 @@ def build(
         ServerNotReadyError, ThresholdMissedError: the smoke test could not run, or failed; nothing was published.
     """
     loaded = recipe.load(path)
+    require_texts(loaded)
     requirements.require(loaded, workspace, until=until, force=force, progress=reporter.progress)
     run = _Build(loaded, workspace, reporter, force, smoke=smoke)
     for step in _steps(run):
@@ -118,7 +127,8 @@ def _steps(run: _Build) -> Iterator[Step]:
     progress = run.reporter.progress
     yield "plan"
 
-    inputs = stage_inputs(plan, backend, "quantize")
+    with placed(run.loaded):
+        inputs = stage_inputs(plan, backend, "quantize")
     quantized = run.stage(plan, "quantize", inputs, lambda out_dir: backend.quantize(plan, out_dir, progress))
     checkpoint = Checkpoint(directory=quantized.directory, digest=quantized.manifest.digest)
     yield "quantize"

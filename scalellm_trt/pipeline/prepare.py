@@ -12,6 +12,7 @@ from scalellm_trt import plan as planning
 from scalellm_trt.artefacts import digest, manifest
 from scalellm_trt.backends import backend_for
 from scalellm_trt.errors import RecipeError, UnsupportedError
+from scalellm_trt.recipe.rules import unused_keys
 from scalellm_trt.triton import repository
 
 if TYPE_CHECKING:
@@ -74,6 +75,20 @@ def _placed(loaded: LoadedRecipe, problem: Problem) -> Problem:
     if problem.key is None or problem.file is not None:
         return problem
     return loaded.problem(problem.key, problem.message, problem.hint)
+
+
+def require_texts(loaded: LoadedRecipe) -> None:
+    """Return if the files that a format is calibrated with are there: before a model is fetched and planned for them.
+
+    Raises:
+        RecipeError: there is no such file or directory.
+    """
+    from scalellm_trt.checkpoint.calibration import text_files
+
+    if ("quantization", "calibration") in unused_keys(loaded.recipe):
+        return
+    with placed(loaded):
+        text_files(loaded.recipe.quantization.calibration.source)
 
 
 def make_plan(loaded: LoadedRecipe, model: LocalModel, workspace: Workspace) -> Plan:

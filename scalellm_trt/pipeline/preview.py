@@ -10,7 +10,7 @@ from scalellm_trt.artefacts.stage_cache import StageCache
 from scalellm_trt.artefacts.types import LocalModel
 from scalellm_trt.backends import backend_for
 from scalellm_trt.errors import Problem, UnsupportedError
-from scalellm_trt.pipeline.prepare import placed, reasons_to_publish, stage_inputs
+from scalellm_trt.pipeline.prepare import placed, reasons_to_publish, require_texts, stage_inputs
 from scalellm_trt.pipeline.steps import STEPS, Step, Workspace
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ def explain(path: Path, workspace: Workspace) -> Plan:
 
 
 def _explain(loaded: LoadedRecipe, workspace: Workspace) -> Plan:
+    require_texts(loaded)
     model, spec = known_model(loaded, workspace)
     plan = planning.make(loaded, model, spec, detect.machine())
     if problems := backend_for(plan.backend, workspace.site(loaded)).check(plan):
@@ -79,7 +80,8 @@ def preview(path: Path, *, workspace: Workspace, until: Step, force: frozenset[S
     found: list[tuple[Step, list[str]]] = [("plan", [] if plan.model.digest else ["the model is not on this disk yet"])]
     changed = found[0][1]
     for stage, link in UPSTREAM.items():
-        inputs: dict[str, Scalar] = stage_inputs(plan, backend, stage)
+        with placed(loaded):
+            inputs: dict[str, Scalar] = stage_inputs(plan, backend, stage)
         if upstream is not None:
             inputs[link] = upstream.digest
         if changed:

@@ -70,11 +70,13 @@ def test_a_directory_is_read_with_its_subdirectories_in_a_stable_order(tmp_path:
     [
         ("wikitext", "'wikitext' is not a source of text"),
         ("file:", "is not a source of text"),
-        ("file:{}/no.txt", "No such file"),
-        ("dir:{}/no", "is missing or holds no text"),
-        ("dir:{}", "is missing or holds no text"),
+        ("file:{}/no.txt", "there is no file {}/no.txt"),
+        ("dir:{}/no", "there is no directory {}/no"),
+        ("file:{}", "{} is not a file"),
+        ("dir:{}/empty.txt", "{}/empty.txt is not a directory"),
+        ("dir:{}", "{} holds no text"),
         ("file:{}/empty.txt", "holds no text"),
-        ("file:{}/latin.txt", "cannot be read: UnicodeDecodeError"),
+        ("file:{}/latin.txt", "latin.txt cannot be read: UnicodeDecodeError"),
         ("file:{}/bad.jsonl", "cannot be read: KeyError"),
         ("file:{}/number.jsonl", "cannot be read: TypeError: text is 3"),
         ("file:{}/broken.jsonl", "cannot be read: JSONDecodeError"),
@@ -90,7 +92,7 @@ def test_a_source_without_text_is_a_problem_of_the_recipe(tmp_path: Path, source
     with pytest.raises(RecipeError) as caught:
         load_texts(source.format(tmp_path))
     assert "quantization.calibration.source: " in str(caught.value)
-    assert message in str(caught.value)
+    assert message.format(tmp_path) in str(caught.value)
 
 
 def test_the_tokenizer_is_the_models_own_with_its_special_tokens(tmp_path: Path) -> None:

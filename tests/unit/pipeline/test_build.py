@@ -52,6 +52,15 @@ def workspace_of(recipe: Path) -> Workspace:
     return Workspace(builds_dir=recipe.parent / "builds", repository_dir=recipe.parent / "triton_repo")
 
 
+def write_calibrated_recipe(directory: Path, source: str) -> Path:
+    path = directory / "awq.yaml"
+    path.write_text(
+        "extends: tiny.yaml\nname: awq\nquantization:\n  weights: int4_awq\n  group_size: 16\n  calibration:\n"
+        f"    source: {source}\n"
+    )
+    return path
+
+
 def build(recipe: Path, until: Step = "assemble", force: Sequence[Step] = ()) -> BuildReport:
     return pipeline.build(
         recipe, workspace=workspace_of(recipe), reporter=Recorder(), until=until, force=frozenset(force)
@@ -224,3 +233,36 @@ def test_a_source_that_is_not_there_is_reported_at_its_line(recipe: Path) -> Non
     for attempt in (build, preview):
         with pytest.raises(RecipeError, match=r"tiny\.yaml:4: model\.source: there is no file"):
             attempt(recipe)
+
+
+@pytest.mark.parametrize(
+    ("source", "says"),
+    [
+        ("file:./no.txt", "there is no file {}/no.txt"),
+        ("dir:./no", "there is no directory {}/no"),
+        ("file:./latin.txt", "{}/latin.txt cannot be read: UnicodeDecodeError"),
+    ],
+)
+def test_calibration_text_that_is_not_there_is_told_with_the_line_that_names_it(
+    recipe: Path, source: str, says: str
+) -> None:
+    (recipe.parent / "latin.txt").write_bytes(b"caf\xe9")
+    path = write_calibrated_recipe(recipe.parent, source)
+    expected = f"{path}:7: quantization.calibration.source: {says.format(recipe.parent)}"
+    for act in (
+        lambda: build(path),
+        lambda: pipeline.preview(path, workspace=workspace_of(path), until="assemble", force=frozenset()),
+    ):
+        with pytest.raises(RecipeError) as caught:
+            act()
+        assert str(caught.value).startswith(expected)
+    assert not (recipe.parent / "builds" / "awq" / "quantize").exists()
+
+
+def test_text_that_is_missing_is_told_before_the_model_is_fetched(recipe: Path) -> None:
+    path = write_calibrated_recipe(recipe.parent, "file:./no.txt")
+    (recipe.parent / "model" / "config.json").unlink()
+    with pytest.raises(RecipeError, match=r"awq\.yaml:7: quantization\.calibration\.source: there is no file"):
+        build(path)
+    with pytest.raises(RecipeError, match=r"awq\.yaml:7: quantization\.calibration\.source: there is no file"):
+        pipeline.check(path, workspace_of(path))
