@@ -16,6 +16,18 @@ if TYPE_CHECKING:
     from scalellm_trt.gateway.config_file import Setup
     from scalellm_trt.recipe.tree import KeyPath, Scalar
 
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option(help="YAML file, see docs/reference/gateway.md; the options below win over it.", show_default=False),
+]
+KeyOption = Annotated[
+    str | None,
+    typer.Option(
+        envvar="SCALELLM_API_KEY",
+        help="Key that clients may send. SCALELLM_API_KEY in the environment keeps it out of the process list.",
+    ),
+]
+
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
@@ -23,12 +35,7 @@ def register(app: typer.Typer) -> None:
 
 
 def gateway(
-    config: Annotated[
-        Path | None,
-        typer.Option(
-            help="YAML file, see docs/reference/gateway.md; the options below win over it.", show_default=False
-        ),
-    ] = None,
+    config: ConfigOption = None,
     repository: Annotated[
         Path | None, typer.Option(help="The repository that is served: tokenizers, chat templates. Else triton_repo.")
     ] = None,
@@ -39,14 +46,11 @@ def gateway(
     port: Annotated[
         int | None, typer.Option(min=0, max=65535, help="Port of the HTTP API, else 2345; 0 takes a free one.")
     ] = None,
-    keys: Annotated[Path | None, typer.Option(help="File of hashed API keys, made by key add.")] = None,
-    api_key: Annotated[
-        str | None,
-        typer.Option(
-            envvar="SCALELLM_API_KEY",
-            help="Key that clients may send. SCALELLM_API_KEY in the environment keeps it out of the process list.",
-        ),
+    workers: Annotated[
+        int | None, typer.Option(min=1, max=256, help="Processes that share the port, else 1; one per core to use.")
     ] = None,
+    keys: Annotated[Path | None, typer.Option(help="File of hashed API keys, made by key add.")] = None,
+    api_key: KeyOption = None,
     max_body_bytes: Annotated[int | None, typer.Option(min=1, help="Longest request body, else 4 MiB.")] = None,
     max_prompt_tokens: Annotated[
         int | None, typer.Option(min=1, help="Longest prompt; without it the engine's own limit.")
@@ -70,6 +74,7 @@ def gateway(
         ("server", "channels"): channels,
         ("listen", "host"): host,
         ("listen", "port"): port,
+        ("workers",): workers,
         ("keys", "file"): keys,
         ("limits", "max_body_bytes"): max_body_bytes,
         ("limits", "max_prompt_tokens"): max_prompt_tokens,
@@ -83,12 +88,22 @@ def gateway(
             return
 
 
-def _run(config: Path | None, overrides: Mapping[KeyPath, Scalar | Path], api_key: str | None) -> None:
+def require_gateway() -> None:
+    """Return where the extra `gateway` is installed.
+
+    Raises:
+        ToolchainError: a package is missing.
+    """
     try:
-        from scalellm_trt.gateway import config_file, served, server
+        import scalellm_trt.gateway.launch  # noqa: F401
     except ModuleNotFoundError as error:
         message = f"the gateway needs {error.name}, which is not installed"
         raise ToolchainError(message, hint="Install it: pip install 'scalellm-trt[gateway]'") from error
+
+
+def _run(config: Path | None, overrides: Mapping[KeyPath, Scalar | Path], api_key: str | None) -> None:
+    require_gateway()
+    from scalellm_trt.gateway import config_file, launch, served
 
     given = {key: str(value) if isinstance(value, Path) else value for key, value in overrides.items()}
     setup = config_file.load(config, {key: value for key, value in given.items() if value is not None}, api_key)
@@ -97,7 +112,7 @@ def _run(config: Path | None, overrides: Mapping[KeyPath, Scalar | Path], api_ke
     def announce(address: str) -> None:
         print(_announcement(address, models, setup), flush=True)
 
-    server.run(models, setup, announce)
+    launch.run(models, setup, announce)
 
 
 def _announcement(address: str, models: Mapping[str, object], setup: Setup) -> str:

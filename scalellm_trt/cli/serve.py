@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from scalellm_trt.artefacts.types import Endpoint
-    from scalellm_trt.triton.server import Progress
+    from scalellm_trt.triton.server import Progress, RunningServer
+    from scalellm_trt.triton.server_command import ServerOptions
 
 GrpcPort = Annotated[int, typer.Option(min=1, max=65535, help="Port of the gRPC API, which clients use.")]
 HttpPort = Annotated[int, typer.Option(min=1, max=65535, help="Port of the HTTP API.")]
@@ -53,9 +54,6 @@ def serve(
     were built for. An engine over several GPUs gets a server per GPU, under mpirun. Exit code 7 with the reason when it
     does not come up, or crashes later.
     """
-    from scalellm_trt.backends.container import require_engine
-    from scalellm_trt.triton import binary, server, server_image, serving, stamp_check
-    from scalellm_trt.triton import repository as repositories
     from scalellm_trt.triton.server_command import ServerOptions, new_shm_prefix
 
     options = ServerOptions(
@@ -67,25 +65,51 @@ def serve(
         metrics_port=metrics_port,
         exit_timeout_s=exit_timeout,
     )
-    log = builds / ".cache" / "logs" / f"tritonserver-{grpc_port}.log"
-    state_dir = repositories.state_dir_for(repository, builds / ".cache" / "repository")
-    probe_log = log.with_name("probe.log")
-    if container:
-        program = server_image.find(repository, require_engine(), probe_log)
-    else:
-        program = binary.find()
-        stamp_check.check(repository, lambda: stamp_check.local_machine(probe_log))
-    engines, launch = serving.prepare(program, options, state_dir=state_dir, wants_orchestrator=orchestrator)
-    with stop_signals(), server.start(program, options, log=log, launch=launch) as running:
-        with _progress_line() as progress:
-            endpoint = running.wait_ready(timeout, progress)
-        serving.record(engines, log, builds)
+    how = HowToStart(builds=builds, timeout_s=timeout, in_container=container, wants_orchestrator=orchestrator)
+    with stop_signals(), ready_server(options, how) as running:
         # Ctrl-C is how a server is ended: no failure any more once somebody was told that it is ready.
         try:
-            _announce(endpoint, log, as_json=as_json)
+            _announce(running.endpoint, running.log, as_json=as_json)
             running.wait()
         except KeyboardInterrupt:
             print("stopping: running requests may end, Ctrl-C again ends them now", file=sys.stderr)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class HowToStart:
+    """What a command says of a server beside its options; see `serve`."""
+
+    builds: Path
+    timeout_s: float
+    in_container: bool
+    wants_orchestrator: bool = False
+
+
+@contextlib.contextmanager
+def ready_server(options: ServerOptions, how: HowToStart) -> Iterator[RunningServer]:
+    """Run a tritonserver until the block ends; the block begins when every model is loaded.
+
+    Raises:
+        ScaleLLMError: as `serve` says.
+    """
+    from scalellm_trt.backends.container import require_engine
+    from scalellm_trt.triton import binary, server, server_image, serving, stamp_check
+    from scalellm_trt.triton import repository as repositories
+
+    log = how.builds / ".cache" / "logs" / f"tritonserver-{options.grpc_port}.log"
+    state_dir = repositories.state_dir_for(options.repository, how.builds / ".cache" / "repository")
+    probe_log = log.with_name("probe.log")
+    if how.in_container:
+        program = server_image.find(options.repository, require_engine(), probe_log)
+    else:
+        program = binary.find()
+        stamp_check.check(options.repository, lambda: stamp_check.local_machine(probe_log))
+    engines, launch = serving.prepare(program, options, state_dir=state_dir, wants_orchestrator=how.wants_orchestrator)
+    with server.start(program, options, log=log, launch=launch) as running:
+        with _progress_line() as progress:
+            running.wait_ready(how.timeout_s, progress)
+        serving.record(engines, log, how.builds)
+        yield running
 
 
 @contextlib.contextmanager

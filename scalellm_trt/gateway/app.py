@@ -14,7 +14,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from scalellm_trt.gateway import jobs, schemas, upstreams, whole_answer
+from scalellm_trt.gateway import jobs, kserve, schemas, upstreams, whole_answer
 from scalellm_trt.gateway.admission import Admission
 from scalellm_trt.gateway.api_keys import KeyRing
 from scalellm_trt.gateway.disconnect import ClientGoneError, until_gone
@@ -36,10 +36,12 @@ if TYPE_CHECKING:
     from scalellm_trt.gateway.replies import Dialect, StreamDialect
     from scalellm_trt.gateway.request_log import RequestRecord
     from scalellm_trt.gateway.served import GatewayModel
+    from scalellm_trt.gateway.tracing import Tracing
     from scalellm_trt.gateway.upstream import Upstream
 
 Fields = TypeVar("Fields", bound=BaseModel)
 Result = TypeVar("Result")
+WATCH_EVERY_S = 1.0
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
@@ -50,6 +52,7 @@ class Gateway:
         """Offer `models`; connections are made when the application starts."""
         self.models, self.options, self.metrics = models, options, Metrics()
         self.admission = Admission(options.max_streams, options.max_queue_size, options.queue_timeout_s, self.metrics)
+        self.tracing = None if options.otlp_endpoint is None else _tracing(options.otlp_endpoint, options.url)
         self._upstream: Upstream | None = None
 
     @property
@@ -62,10 +65,28 @@ class Gateway:
     async def lifespan(self, app: Starlette) -> AsyncGenerator[None, None]:
         """Hold the connections while the application runs."""
         self._upstream = upstreams.make(self.options)
+        watch = asyncio.create_task(self._watch())
         try:
             yield
         finally:
+            watch.cancel()
+            if self.tracing is not None:
+                await asyncio.to_thread(self.tracing.close)
             await self._upstream.close()
+
+    def _note_present(self) -> None:
+        self.metrics.connections.set(self.upstream.num_connections())
+        self.metrics.tasks.set(len(asyncio.all_tasks()))
+
+    async def _watch(self) -> None:
+        """Keep what other workers say of this one current."""
+        while True:
+            self._note_present()
+            await asyncio.sleep(WATCH_EVERY_S)
+
+    async def ask(self, method: str, request: object, timeout_s: float) -> Any:  # noqa: ANN401  protobuf has no types
+        """Ask the server; see `Upstream.unary`."""
+        return await self.upstream.unary(method, request, timeout_s)
 
     async def is_ready(self) -> bool:
         """Ask the server, and take note of its answer."""
@@ -107,7 +128,7 @@ class Gateway:
     async def render_metrics(self, request: Request) -> Response:
         """Answer `/metrics`."""
         await self.is_ready()
-        self.metrics.connections.set(self.upstream.num_connections())
+        self._note_present()
         return Response(self.metrics.render(), headers={"content-type": METRICS_TYPE})
 
     async def _job(
@@ -175,11 +196,20 @@ def make_app(models: Mapping[str, GatewayModel], options: GatewayOptions) -> ASG
         Route("/v1/models/{model:path}", gateway.one_model),
         *(Route(path, gateway.live) for path in ("/health/live", "/v2/health/live")),
         *(Route(path, gateway.ready) for path in ("/health", "/health/ready", "/v2/health/ready")),
+        *kserve.routes(gateway.ask),
         Route("/metrics", gateway.render_metrics),
     ]
     app = Starlette(routes=routes, lifespan=gateway.lifespan, exception_handlers={HTTPException: _http_error})
-    app.add_middleware(Front, metrics=gateway.metrics, keys=KeyRing(options.api_key, options.key_file))
+    app.add_middleware(
+        Front, metrics=gateway.metrics, keys=KeyRing(options.api_key, options.key_file), tracing=gateway.tracing
+    )
     return app
+
+
+def _tracing(endpoint: str, url: str) -> Tracing:
+    from scalellm_trt.gateway import tracing
+
+    return tracing.to_collector(endpoint, url)
 
 
 async def _serve(request: Request, running: Running, work: Coroutine[Any, Any, Result]) -> Result:

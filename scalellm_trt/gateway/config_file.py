@@ -57,6 +57,7 @@ class Setup:
 
     repository: Path
     options: GatewayOptions
+    num_workers: int
     log_level: LogLevel
 
 
@@ -80,7 +81,10 @@ def load(path: Path | None, overrides: Mapping[KeyPath, Scalar], api_key: str | 
     if config is None or problems or found:
         raise RecipeError(limited([*problems, *found], [] if path is None else [path]))
     return Setup(
-        repository=Path(config.repository), options=_options(config, api_key or None), log_level=config.log.level
+        repository=Path(config.repository),
+        options=_options(config, api_key or None),
+        num_workers=config.workers,
+        log_level=config.log.level,
     )
 
 
@@ -176,6 +180,7 @@ def _options(config: GatewayConfig, api_key: str | None) -> GatewayOptions:
         listen_tls=ListenTls(certificate=certificate, key=key) if certificate and key else None,
         api_key=api_key,
         key_file=_path(config.keys.file),
+        otlp_endpoint=config.tracing.endpoint,
         **config.limits.model_dump(),
     )
 

@@ -141,6 +141,17 @@ class Log(_Section):
     )
 
 
+class Tracing(_Section):
+    """OpenTelemetry spans of each request, from HTTP to gRPC; the extra `otel` brings what they need."""
+
+    endpoint: str | None = Field(
+        default=None,
+        pattern=r"^https?://[^\s]+$",
+        json_schema_extra=_allowed("a URL, such as http://127.0.0.1:4318/v1/traces"),
+        description="where spans are sent, by OTLP over HTTP; null = none are made. OTEL_* variables hold as usual",
+    )
+
+
 class GatewayConfig(_Section):
     """One gateway."""
 
@@ -151,8 +162,16 @@ class GatewayConfig(_Section):
     repository: FileName = Field(
         default="triton_repo", description="where tokenizers and chat templates are read: the repository that is served"
     )
+    workers: int = Field(
+        default=1,
+        ge=1,
+        le=256,
+        strict=True,
+        description="processes that share the port; one per core that the gateway may use",
+    )
     listen: Listen = Field(default_factory=Listen)
     server: Server = Field(default_factory=Server)
     keys: Keys = Field(default_factory=Keys)
     limits: ConfigLimits = Field(default_factory=ConfigLimits)
+    tracing: Tracing = Field(default_factory=Tracing)
     log: Log = Field(default_factory=Log)

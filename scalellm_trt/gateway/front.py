@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from typing import TYPE_CHECKING, Final
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -18,22 +19,25 @@ if TYPE_CHECKING:
     from scalellm_trt.gateway.api_keys import KeyRing
     from scalellm_trt.gateway.metrics import Metrics
     from scalellm_trt.gateway.request_log import RequestRecord
+    from scalellm_trt.gateway.tracing import Tracing
 
 import orjson
 
 RECORD: Final = "scalellm_trt.record"
 CLIENT_GONE: Final = 499
 """nginx's status for a client that left; it stands in the log only."""
-_GUARDED: Final = ("/v1/", "/predict")
-_QUIET: Final = ("/health", "/v2/health", "/metrics")
+_GUARDED: Final = ("/v1/", "/predict", "/v2")
+_OPEN: Final = re.compile(r"/v2/health/.*|/v2/models/.*/ready")
+"""What probes ask, without a key, of what is guarded otherwise."""
+_QUIET: Final = ("/health", "/v2", "/metrics")
 
 
 class Front:
     """ASGI middleware around the whole gateway."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics, keys: KeyRing) -> None:
-        """Guard `app` with `keys`, if there are any."""
-        self._app, self._metrics, self._keys = app, metrics, keys
+    def __init__(self, app: ASGIApp, metrics: Metrics, keys: KeyRing, tracing: Tracing | None = None) -> None:
+        """Guard `app` with `keys`, if there are any, and give requests to `tracing`."""
+        self._app, self._metrics, self._keys, self._tracing = app, metrics, keys, tracing
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Take a request."""
@@ -42,6 +46,10 @@ class Front:
             return
         headers = Headers(scope=scope)
         record = scope[RECORD] = request_log.new_record(scope["method"], scope["path"], headers)
+
+        is_quiet = record.path.startswith(_QUIET)
+        if self._tracing is not None and not is_quiet:
+            record.trace = self._tracing.begin(record, headers)
 
         async def send_noting(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -61,12 +69,14 @@ class Front:
             internal = ApiError(500, f"the gateway failed; its log says why, request {record.request_id}")
             await self._fail(internal, record, scope, receive, send_noting)
         finally:
-            if not record.path.startswith(_QUIET) or request_log.LOGGER.isEnabledFor(logging.DEBUG):
+            if record.trace is not None:
+                record.trace.end(record)
+            if not is_quiet or request_log.LOGGER.isEnabledFor(logging.DEBUG):
                 record.write()
 
     def _check_key(self, path: str, headers: Headers) -> str | None:
         """Return the name of the request's key, where one is asked for."""
-        if self._keys.is_open or not path.startswith(_GUARDED):
+        if self._keys.is_open or not path.startswith(_GUARDED) or _OPEN.fullmatch(path):
             return None
         scheme, _, key = headers.get("authorization", "").partition(" ")
         name = self._keys.name_of(key.strip())

@@ -78,3 +78,9 @@ def tls_context(tls: ListenTls) -> ssl.SSLContext:
         hint = "Name PEM files of a certificate chain and its private key, without a password."
         raise RecipeError([Problem(key="listen.tls_certificate", message=message, hint=hint)]) from error
     return context
+
+
+def address(options: GatewayOptions, listener: socket.socket) -> str:
+    """Return the URL of a bound socket."""
+    host = f"[{options.host}]" if ":" in options.host else options.host
+    return f"{'http' if options.listen_tls is None else 'https'}://{host}:{listener.getsockname()[1]}"

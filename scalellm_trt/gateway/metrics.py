@@ -1,10 +1,18 @@
-"""What Prometheus reads: the names of TensorRT-LLM's and vLLM's metrics behind our own prefix."""
+"""What Prometheus reads: the names of TensorRT-LLM's and vLLM's metrics behind our own prefix.
+
+With several workers (PROMETHEUS_MULTIPROC_DIR) the numbers lie in files, and whoever is asked adds up those of all.
+"""
 
 from __future__ import annotations
 
-from typing import Final
+import os
+from typing import TYPE_CHECKING, Final, cast
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 # 1 ms to 2560 s, as both peers have it.
 SECONDS_BUCKETS: Final = (
@@ -17,66 +25,66 @@ TOKEN_SECONDS_BUCKETS: Final = (
 )  # fmt: skip
 
 
+MODEL: Final = ("model_name",)
+
+
 class Metrics:
     """The numbers of one gateway, in a registry of its own."""
 
     def __init__(self) -> None:
         """Begin at zero."""
         registry = self._registry = CollectorRegistry()
-        model = ("model_name",)
-        self.ttft = Histogram(
-            "scalellm_time_to_first_token_seconds",
-            "From the request to the first text of its stream.",
-            model,
-            buckets=SECONDS_BUCKETS,
-            registry=registry,
-        )
-        self.tpot = Histogram(
-            "scalellm_time_per_output_token_seconds",
+        self._times(registry)
+        self._counts(registry)
+        self._present(registry)
+
+    def _times(self, registry: CollectorRegistry) -> None:
+        def seconds(name: str, text: str, buckets: tuple[float, ...] = SECONDS_BUCKETS) -> Histogram:
+            return Histogram(f"scalellm_{name}_seconds", text, MODEL, buckets=buckets, registry=registry)
+
+        self.ttft = seconds("time_to_first_token", "From the request to the first text of its stream.")
+        self.tpot = seconds(
+            "time_per_output_token",
             "(end to end - TTFT) / (tokens - 1) of a stream with one answer.",
-            model,
-            buckets=TOKEN_SECONDS_BUCKETS,
+            TOKEN_SECONDS_BUCKETS,
+        )
+        self.e2e = seconds("e2e_request_latency", "From the request to the end of its answer.")
+        self.queue_time = seconds(
+            "request_queue_time", "How long requests waited here before they were sent to the engine."
+        )
+
+    def _counts(self, registry: CollectorRegistry) -> None:
+        def count(name: str, text: str, labels: tuple[str, ...] = MODEL) -> Counter:
+            return Counter(f"scalellm_{name}", text, labels, registry=registry)
+
+        self.prompt_tokens = count("prompt_tokens", "Tokens of the prompts that were sent to the engine.")
+        self.generation_tokens = count("generation_tokens", "Tokens received from the engine.")
+        self.success = count("request_success", "Answers that ended.", ("model_name", "finished_reason"))
+        self.failures = count("request_failure", "Requests answered with an error, by HTTP status.", ("code",))
+        self.cancelled = count("request_cancelled", "Requests whose client left before the end.")
+        self.cancelled_tokens = count("cancelled_tokens", "Tokens received for requests whose client left.")
+
+    def _present(self, registry: CollectorRegistry) -> None:
+        def now(name: str, text: str, labels: tuple[str, ...] = ()) -> Gauge:
+            # Of several workers the living ones' values add up.
+            return Gauge(f"scalellm_{name}", text, labels, registry=registry, multiprocess_mode="livesum")
+
+        self.running = now("num_requests_running", "Requests at the engine now.", MODEL)
+        self.waiting = now("num_requests_waiting", "Requests that wait for their turn here.", MODEL)
+        self.tasks = now("event_loop_tasks", "asyncio's tasks; what stays up when nothing runs is a leak.")
+        self.connections = now("grpc_pool_connections", "gRPC connections that stand.")
+        self.backend_up = Gauge(
+            "scalellm_backend_up",
+            "1 while the server is ready.",
+            ("url",),
             registry=registry,
+            multiprocess_mode="livemostrecent",
         )
-        self.e2e = Histogram(
-            "scalellm_e2e_request_latency_seconds",
-            "From the request to the end of its answer.",
-            model,
-            buckets=SECONDS_BUCKETS,
-            registry=registry,
-        )
-        self.prompt_tokens = Counter(
-            "scalellm_prompt_tokens", "Tokens of the prompts that were sent to the engine.", model, registry=registry
-        )
-        self.generation_tokens = Counter(
-            "scalellm_generation_tokens", "Tokens received from the engine.", model, registry=registry
-        )
-        self.success = Counter(
-            "scalellm_request_success", "Answers that ended.", ("model_name", "finished_reason"), registry=registry
-        )
-        self.running = Gauge("scalellm_num_requests_running", "Requests at the engine now.", model, registry=registry)
-        self.waiting = Gauge(
-            "scalellm_num_requests_waiting", "Requests that wait for their turn here.", model, registry=registry
-        )
-        self.queue_time = Histogram(
-            "scalellm_request_queue_time_seconds",
-            "How long requests waited here before they were sent to the engine.",
-            model,
-            buckets=SECONDS_BUCKETS,
-            registry=registry,
-        )
-        self.failures = Counter(
-            "scalellm_request_failure", "Requests answered with an error, by HTTP status.", ("code",), registry=registry
-        )
-        self.cancelled = Counter(
-            "scalellm_request_cancelled", "Requests whose client left before the end.", model, registry=registry
-        )
-        self.cancelled_tokens = Counter(
-            "scalellm_cancelled_tokens", "Tokens received for requests whose client left.", model, registry=registry
-        )
-        self.backend_up = Gauge("scalellm_backend_up", "1 while the server is ready.", ("url",), registry=registry)
-        self.connections = Gauge("scalellm_grpc_pool_connections", "gRPC connections that stand.", registry=registry)
 
     def render(self) -> bytes:
         """Return the text that Prometheus reads."""
-        return generate_latest(self._registry)
+        if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
+            return generate_latest(self._registry)
+        everybody, collect = CollectorRegistry(), cast("Callable[[CollectorRegistry], object]", MultiProcessCollector)
+        collect(everybody)
+        return generate_latest(everybody)

@@ -61,6 +61,7 @@ class GatewayOptions:
         write_timeout_s: how long a client may read nothing of what waits for it.
         idle_timeout_s: how long a connection may stand without a request.
         shutdown_timeout_s: what open answers get to end; what is left is cancelled, on the server too.
+        otlp_endpoint: where OpenTelemetry's spans are sent; None makes none.
     """
 
     url: str = "127.0.0.1:8001"
@@ -85,3 +86,4 @@ class GatewayOptions:
     write_timeout_s: float = 60.0
     idle_timeout_s: float = 60.0
     shutdown_timeout_s: float = 10.0
+    otlp_endpoint: str | None = None

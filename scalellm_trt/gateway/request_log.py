@@ -16,7 +16,10 @@ import orjson
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from scalellm_trt.gateway.tracing import RequestTrace
+
 LOGGER: Final = logging.getLogger("scalellm_trt.gateway")
+_UNWRITTEN: Final = ("started_s", "is_cancelled", "trace")
 _GOOD_ID: Final = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
 
 
@@ -29,6 +32,7 @@ class RequestRecord:
         correlation_id: the client's `x-correlation-id`.
         key_name: whose API key it came with; never the key.
         is_cancelled: the client left before the end.
+        trace: its OpenTelemetry spans, where they are asked for.
     """
 
     request_id: str
@@ -48,6 +52,7 @@ class RequestRecord:
     completion_tokens: int | None = None
     finish_reasons: list[str] | None = None
     ttft_ms: float | None = None
+    trace: RequestTrace | None = None
 
     def elapsed_s(self) -> float:
         """Return the seconds since the request came."""
@@ -55,7 +60,7 @@ class RequestRecord:
 
     def write(self) -> None:
         """Write the line; what is not known is left out."""
-        fields = {name: getattr(self, name) for name in self.__slots__ if name not in ("started_s", "is_cancelled")}
+        fields = {name: getattr(self, name) for name in self.__slots__ if name not in _UNWRITTEN}
         fields["cancelled"] = self.is_cancelled or None
         fields["duration_ms"] = round(self.elapsed_s() * 1000, 3)
         LOGGER.info("request", extra={"fields": fields})

@@ -65,6 +65,8 @@ class Running:
             # Triton 2.51 never forgets a request that is cancelled after it ended.
             if self._call is not None and not self._is_over:
                 self._call.cancel()
+            if self._record.trace is not None:
+                self._record.trace.end_call()
             self._metrics.running.labels(model).dec()
             self._metrics.generation_tokens.labels(model).inc(self.usage.completion_tokens)
             self._record.prompt_tokens = self.usage.prompt_tokens
@@ -76,7 +78,9 @@ class Running:
         Raises:
             ApiError: the server does not answer.
         """
-        self._call = await upstream.start(self._asked.request, listener)
+        trace = self._record.trace
+        metadata = () if trace is None else trace.begin_call(self._job.model.name)
+        self._call = await upstream.start(self._asked.request, listener, metadata)
         return self._call
 
     def take(self, messages: Sequence[Message]) -> dict[int, Delta]:

@@ -63,7 +63,7 @@ def start(
         ToolchainError: the program cannot be executed.
     """
     verify(options.repository)
-    _check_ports(options)
+    check_ports(options)
     if log.exists():
         log.replace(log.with_name(f"{log.name}.1"))
     launch = launch or Launch(mode="plain", argv=tuple(command(binary, options)))
@@ -152,6 +152,16 @@ class RunningServer:
             message = f"tritonserver {self._how_it_ended()}"
             raise self._failure(message)
 
+    def check(self) -> None:
+        """Return while the server runs.
+
+        Raises:
+            ServerNotReadyError: it has ended; with the log's last lines and its path.
+        """
+        if self._child.poll() is not None:
+            message = f"tritonserver {self._how_it_ended()}"
+            raise self._failure(message)
+
     def stop(self) -> None:
         """Let running requests end within the exit timeout, then end the server and everything that it started."""
         with contextlib.suppress(ProcessLookupError, subprocess.TimeoutExpired):
@@ -235,7 +245,12 @@ class RunningServer:
         return ServerNotReadyError(f"{what}{reasons}\n  Its log ends:{ending}", hint=f"Log: {self.log}")
 
 
-def _check_ports(options: ServerOptions) -> None:
+def check_ports(options: ServerOptions) -> None:
+    """Return when every port is free.
+
+    Raises:
+        ServerNotReadyError: one is taken; with its owner, and ports that are free.
+    """
     taken = []
     for option, port in options.ports.items():
         if not ports.is_free(port, options.address):

@@ -85,7 +85,7 @@ def running(repository: Path, server_url: str, log: Path, *options: str) -> Iter
     assert child.stdout is not None
     try:
         line = child.stdout.readline()
-        found = re.search(r"http://[0-9.:]+", line)
+        found = re.search(r"https?://[0-9.:]+", line)
         assert found is not None, line + log.read_text()
         yield RunningGateway(url=found.group(), log=log, pid=child.pid)
     finally:

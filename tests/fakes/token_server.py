@@ -42,6 +42,7 @@ class TokenServer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignor
     def reset(self) -> None:
         """Behave well, and forget what was."""
         self.requests: list[dict[str, list[Any]]] = []
+        self.metadata: list[dict[str, str]] = []
         self.events: list[str] = []
         self.step_s = 0.0
         self.tokens_per_response = 1
@@ -61,6 +62,7 @@ class TokenServer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignor
 
     def ModelStreamInfer(self, request_iterator: Iterator[Any], context: Any) -> Iterator[Any]:
         request = next(request_iterator)
+        self.metadata.append(dict(context.invocation_metadata()))
         if self.status is not None:
             context.abort(self.status, "max_tokens: as the test wants it")
         try:

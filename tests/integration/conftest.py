@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -54,16 +55,24 @@ class Server:
 
 
 @contextlib.contextmanager
-def running_server(repository: Path, log: Path) -> Iterator[Server]:
-    """Run `scripts/tritonserver --model-repository …`, the documented command, until the block ends."""
+def running_server(repository: Path, log: Path, *options: str) -> Iterator[Server]:
+    """Run `scripts/tritonserver --model-repository … OPTIONS`, the documented command, until the block ends."""
     grpc_port, http_port, metrics_port = free_ports(3)
     argv = [str(ROOT / "scripts" / "tritonserver"), "--model-repository", str(repository)]
-    argv += ["--grpc-port", str(grpc_port), "--http-port", str(http_port), "--metrics-port", str(metrics_port)]
+    argv += [
+        "--grpc-port",
+        str(grpc_port),
+        "--http-port",
+        str(http_port),
+        "--metrics-port",
+        str(metrics_port),
+        *options,
+    ]
     environment = {**os.environ, "VIRTUAL_ENV": sys.prefix}
     with log.open("wb") as output:
         child = subprocess.Popen(argv, stdout=output, stderr=subprocess.STDOUT, env=environment)
     try:
-        wait_ready(f"127.0.0.1:{grpc_port}", child, log)
+        wait_ready(f"127.0.0.1:{http_port}", child, log)
         yield Server(
             grpc_url=f"127.0.0.1:{grpc_port}",
             http_url=f"127.0.0.1:{http_port}",
@@ -82,18 +91,13 @@ def running_server(repository: Path, log: Path) -> Iterator[Server]:
 
 
 def wait_ready(url: str, child: subprocess.Popen[bytes], log: Path) -> None:
-    """Wait until the server at `url` answers ready."""
-    import tritonclient.grpc as triton
-
+    """Wait until the server at `url` (HTTP) answers ready."""
     deadline = time.monotonic() + READY_TIMEOUT_S
-    with triton.InferenceServerClient(url) as client:
-        while time.monotonic() < deadline:
-            if child.poll() is not None:
-                break
-            with contextlib.suppress(triton.InferenceServerException):
-                if client.is_server_ready(client_timeout=1):
-                    return
-            time.sleep(0.1)
+    while time.monotonic() < deadline and child.poll() is None:
+        # Not over gRPC, which some tests run with TLS.
+        with contextlib.suppress(OSError), urllib.request.urlopen(f"http://{url}/v2/health/ready", timeout=1):
+            return
+        time.sleep(0.1)
     pytest.fail(f"the server did not become ready; its log ends:\n{log.read_text()[-3000:]}")
 
 

@@ -159,6 +159,11 @@ def test_a_wrong_key_is_401_and_a_right_one_is_named_in_the_log(gateway: Running
     assert "Bearer bad" not in text
 
 
+def test_probes_need_no_key_and_metadata_does(gateway: RunningGateway, server: TokenServer) -> None:
+    paths = ("/health/ready", "/v2/health/live", "/v2/models/none/ready", "/v2", "/v2/models/none", "/v1/models")
+    assert [httpx.get(gateway.url + path).status_code for path in paths] == [200, 200, 400, 401, 401, 401]
+
+
 def test_a_queue_has_an_end_and_a_time(gateway: RunningGateway, server: TokenServer) -> None:
     server.is_endless, server.step_s = True, 0.05
     with closing(_connect(gateway)) as running_one, closing(_connect(gateway)) as waiting_one:
