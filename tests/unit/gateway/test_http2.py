@@ -315,7 +315,7 @@ async def test_pings_are_answered() -> None:
 @in_loop
 async def test_a_silent_server_is_asked_and_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http2_connection, "KEEPALIVE_S", 0.0)
-    monkeypatch.setattr(http2_connection, "KEEPALIVE_TIMEOUT_S", 0.005)
+    monkeypatch.setattr(http2_connection, "KEEPALIVE_TIMEOUT_S", 0.1)
     peer, heard = Peer(), Heard()
     await asyncio.sleep(0.02)
     assert peer.new_frames() == []
