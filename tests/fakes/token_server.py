@@ -61,7 +61,9 @@ class TokenServer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignor
         return service_pb2.ServerReadyResponse(ready=self.is_up)
 
     def ModelStreamInfer(self, request_iterator: Iterator[Any], context: Any) -> Iterator[Any]:
-        request = next(request_iterator)
+        request = next(request_iterator, None)
+        if request is None:  # cancelled before it came
+            return
         self.metadata.append(dict(context.invocation_metadata()))
         if self.status is not None:
             context.abort(self.status, "max_tokens: as the test wants it")
