@@ -31,12 +31,12 @@ class RefusedError(Exception):
 class TokenServer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc]  # tritonclient has no types
     """The server; `url` is its address."""
 
-    def __init__(self, model: str, end_id: int) -> None:
+    def __init__(self, model: str, end_id: int, port: int = 0) -> None:
         self.model, self.end_id = model, end_id
         self.reset()
         self._server = grpc.server(ThreadPoolExecutor(64))
         service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(self, self._server)
-        self.url = f"127.0.0.1:{self._server.add_insecure_port('127.0.0.1:0')}"
+        self.url = f"127.0.0.1:{self._server.add_insecure_port(f'127.0.0.1:{port}')}"
         self._server.start()
 
     def reset(self) -> None:
