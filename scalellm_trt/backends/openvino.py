@@ -1,4 +1,4 @@
-"""The embedded CPU backend: checkpoints by streaming conversion or ModelOpt, engines for OpenVINO GenAI.
+"""The embedded CPU backend: checkpoints by streaming conversion or ModelOpt, engines for OpenVINO.
 
 Where a service's start goes, in CPU seconds (SmolLM2-135M, full_prec, AVX2, OpenVINO 2026.4.1, best of four): imports
 0.3, reading the XML 0.1 (weights are mapped, not read), the paged-attention transformation 0.1, compiling 1.1, the rest

@@ -1,4 +1,4 @@
-"""A TensorRT-LLM checkpoint directory in, a directory that OpenVINO GenAI serves out; no torch in the process."""
+"""A TensorRT-LLM checkpoint directory in, a directory that the OpenVINO engine serves out; no torch in the process."""
 
 from __future__ import annotations
 

@@ -170,7 +170,7 @@ def can_have_reference(plan: Plan, memory_bytes: int) -> bool:
         (gpu is None or gpu.has_compile)
         and plan.quantization.weights in WEIGHT_FORMATS
         and plan.world_size == 1
-        and importlib.util.find_spec("openvino_genai") is not None
+        and importlib.util.find_spec("openvino") is not None
         and 2 * weights_bytes + MIN_FREE_BYTES <= memory_bytes
     )
 

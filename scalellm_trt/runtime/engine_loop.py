@@ -1,17 +1,16 @@
 """In-flight batching over a pipeline that is stepped by hand: one thread, one queue, one place for every decision.
 
-Each turn of the loop: apply cancellations, start waiting requests whose KV pages are free, run one step, deliver the
-new tokens, let other threads run. Requests wait here, in order, and not inside the pipeline: so a cancelled or refused
-one never costs a step, and a full KV cache never breaks a running one.
+Each turn of the loop: apply cancellations, start waiting requests whose KV pages are free, begin a step, deliver what
+the step before has made while this one is computed, end the step. Requests wait here, in order, and not inside the
+pipeline: so a cancelled or refused one never costs a step, and a full KV cache never breaks a running one.
 """
 
 from __future__ import annotations
 
 import secrets
-import select
 import threading
-import time
 from collections import deque
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from . import admission
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
     from .engine_api import FinishReason, GenerateRequest, SamplingParams, Sink
     from .settings import ServiceSettings
 
-NUM_QUIET_LOOKS = 3  # after a request has come in, as many looks without another end the wait for more
 _GOLDEN_RATIO = 0x9E3779B97F4A7C15  # of 2**64
 
 
@@ -35,7 +33,7 @@ class PipelineSequence(Protocol):
         ...
 
     def cancel(self) -> None:
-        """Give the place up; the pages are free after the next step."""
+        """Give place and pages up; between two steps only."""
         ...
 
 
@@ -46,22 +44,37 @@ class Pipeline(Protocol):
         """Take a prompt; the next step may already work on it."""
         ...
 
-    def step(self) -> None:
-        """Process one batch of tokens. After an exception the pipeline is thrown away."""
+    def start_step(self) -> None:
+        """Begin to process one batch of tokens; nothing to do is no error. After an exception it is thrown away."""
+        ...
+
+    def finish_step(self) -> None:
+        """Wait until the batch is processed; other threads run meanwhile. After an exception it is thrown away."""
         ...
 
 
 class _Lane:
     """One sequence on its way through the pipeline; greedy requests share one lane among all their sequences."""
 
-    __slots__ = ("handle", "num_tokens", "seed", "sequence_indices", "submission")
+    __slots__ = ("handle", "is_unwanted", "num_tokens", "seed", "sequence_indices", "submission")
 
     def __init__(self, submission: _Submission, sequence_indices: tuple[int, ...], seed: int) -> None:
         self.submission = submission
         self.sequence_indices = sequence_indices
         self.seed = seed
         self.num_tokens = 0
+        self.is_unwanted = False  # its client has enough; it ends before the next step
         self.handle: PipelineSequence | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """What a step has made of a lane."""
+
+    lane: _Lane
+    ids: tuple[int, ...]
+    log_probs: tuple[float, ...]
+    finish_reason: FinishReason | None
 
 
 class _Submission:
@@ -116,7 +129,8 @@ class EngineLoop:
         Args:
             settings: limits and policy.
             make_pipeline: builds the pipeline, now and again after a step has failed.
-            on_step: called from the engine's thread after each step, when its tokens have been delivered.
+            on_step: called from the engine's thread after each step, when its tokens have been delivered; the next
+                step is being computed then.
             log: takes a line for the server's log.
         """
         self._settings = settings
@@ -124,20 +138,15 @@ class EngineLoop:
         self._on_step = on_step
         self._log = log
         self._condition = threading.Condition()
-        self._waiting: deque[_Submission] = deque()  # guarded by _condition, as are the next two
-        self._num_submitted = 0
+        self._waiting: deque[_Submission] = deque()  # guarded by _condition, as is the next
         self._is_closing = False
-        self._running: list[_Lane] = []  # of the engine's thread only, as are the next two
-        self._leaving: list[_Lane] = []  # cancelled, but their pages are taken until the next step
+        self._running: list[_Lane] = []  # of the engine's thread only, as is the next
         self._pipeline: Pipeline | None = make_pipeline()
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self._thread.start()
 
     def submit(self, request: GenerateRequest, sink: Sink) -> _Submission:
         """Take a request; see `GenerationEngine.submit`."""
-        # Refused ones count too: behind them others wait for the lock that `_give_way` lets go of.
-        with self._condition:
-            self._num_submitted += 1
         admission.check(request, self._settings)
         submission = _Submission(request, sink, self._wake)
         with self._condition:
@@ -176,22 +185,23 @@ class EngineLoop:
     def _wait_for_work(self) -> bool:
         """Block while there is nothing to do; return False once the engine is being closed."""
         with self._condition:
-            while not (self._waiting or self._running or self._leaving or self._is_closing):
+            while not (self._waiting or self._running or self._is_closing):
                 self._condition.wait()
             return not self._is_closing
 
     def _turn(self) -> None:
-        """Do one step and everything around it."""
+        """Do one step, and deliver what the one before has made."""
         self._drop_cancelled()
+        made = self._collect()
         self._ensure_pipeline()
         self._start_waiting()
-        if self._pipeline is None or not (self._running or self._leaving):
-            return
-        self._pipeline.step()
-        self._leaving.clear()
-        self._deliver()
-        self._on_step()
-        self._give_way()
+        try:
+            if self._pipeline is not None:
+                self._pipeline.start_step()
+        finally:  # what was made is good, whatever becomes of this step
+            self._deliver(made)
+        if self._pipeline is not None:
+            self._pipeline.finish_step()
 
     def _ensure_pipeline(self) -> None:
         """Build a new pipeline after a failed step; if that fails, the next request tries again."""
@@ -208,14 +218,10 @@ class EngineLoop:
         with self._condition:
             if any(submission.is_cancelled for submission in self._waiting):
                 self._waiting = deque(submission for submission in self._waiting if not submission.is_cancelled)
-        for lane in [lane for lane in self._running if lane.submission.is_cancelled]:
-            self._leave(lane)
-
-    def _leave(self, lane: _Lane) -> None:
-        assert lane.handle is not None
-        lane.handle.cancel()
-        self._running.remove(lane)
-        self._leaving.append(lane)
+        for lane in [lane for lane in self._running if lane.is_unwanted or lane.submission.is_cancelled]:
+            assert lane.handle is not None
+            lane.handle.cancel()
+            self._running.remove(lane)
 
     def _start_waiting(self) -> None:
         """Hand sequences to the pipeline, in order, until the next one has no place."""
@@ -236,8 +242,7 @@ class EngineLoop:
                 return None
             submission = self._waiting[0]
             lane = submission.waiting[0]
-            taken = sum(map(self._num_blocks, self._running)) + sum(map(self._num_blocks, self._leaving))
-            if taken + self._num_blocks(lane) > self._settings.num_kv_blocks:
+            if sum(map(self._num_blocks, [*self._running, lane])) > self._settings.num_kv_blocks:
                 return None
             submission.waiting.popleft()
             if not submission.waiting:
@@ -253,20 +258,28 @@ class EngineLoop:
             num_tokens = len(request.input_ids) + lane.num_tokens
         return admission.num_blocks(num_tokens, self._settings.tokens_per_block)
 
-    def _deliver(self) -> None:
-        """Pass on what the step has made."""
+    def _collect(self) -> list[_Made]:
+        """Take what the last step has made; sequences that have ended free their place for the next one."""
+        made = []
         for lane in list(self._running):
             assert lane.handle is not None
             ids, log_probs, finish_reason = lane.handle.read()
             lane.num_tokens += len(ids)
-            if finish_reason == "error":
+            if finish_reason is not None:
                 self._running.remove(lane)
-                self._end([lane], "the engine ran out of KV cache for this request")
-            elif finish_reason is not None:
-                self._running.remove(lane)
-                self._offer(lane, tuple(ids), tuple(log_probs), finish_reason)
-            elif ids and not self._offer(lane, tuple(ids), tuple(log_probs), None):
-                self._leave(lane)
+            if ids or finish_reason is not None:
+                made.append(_Made(lane, tuple(ids), tuple(log_probs), finish_reason))
+        return made
+
+    def _deliver(self, made: Sequence[_Made]) -> None:
+        """Pass on what a step has made."""
+        for one in made:
+            if one.finish_reason == "error":
+                self._end([one.lane], "the model gave a result that is not a number")
+            else:
+                one.lane.is_unwanted = not self._offer(one.lane, one.ids, one.log_probs, one.finish_reason)
+        if made:
+            self._on_step()
 
     def _offer(
         self, lane: _Lane, ids: tuple[int, ...], log_probs: tuple[float, ...], finish_reason: FinishReason | None
@@ -292,28 +305,10 @@ class EngineLoop:
             self._log(f"engine: a request's chunk could not be delivered: {error!r}")
             return False
 
-    def _give_way(self) -> None:
-        """Let the threads that bring requests run: a step holds the interpreter's lock from beginning to end.
-
-        After a step the first of them has asked for the lock and gets it as soon as it is let go. As long as
-        requests come in, more may be behind it, each needing a moment to wake up.
-        """
-        num_quiet_looks = NUM_QUIET_LOOKS
-        for _ in range(self._settings.max_queue_size):
-            before = self._num_submitted
-            select.select((), (), (), 0)  # lets go of the lock in 2 µs; sleep(0) sleeps for 85
-            if self._num_submitted != before:
-                num_quiet_looks = 0
-            elif num_quiet_looks >= NUM_QUIET_LOOKS:
-                return
-            num_quiet_looks += 1
-            time.sleep(0.0002)
-
     def _fail(self, error: Exception) -> None:
         """Give up what is running after a failed step; what waits is served by a new pipeline."""
         self._log(f"engine: a step failed; {len(self._running)} sequences are lost, the pipeline is rebuilt: {error}")
         lost, self._running = self._running, []
-        self._leaving.clear()
         for lane in lost:
             lane.handle = None  # a handle keeps the old pipeline's memory alive
         self._pipeline = None

@@ -1,23 +1,27 @@
-"""The OpenVINO GenAI pipeline behind `EngineLoop`: what it is asked for, and what it can not do."""
+"""The OpenVINO engine behind `EngineLoop`: a paged model that is stepped by hand, and what it can not do."""
 
 from __future__ import annotations
 
-import itertools
-import sys
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .block_pool import BlockPool
 from .engine_loop import EngineLoop
+from .paged_model import PagedModel, StepInputs
+from .paged_sequence import PagedSequence
+from .step_plan import plan_step
 
 if TYPE_CHECKING:
-    import types
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-    from .engine_api import FinishReason, SamplingParams
+    from numpy.typing import NDArray
+
+    from .engine_api import SamplingParams
     from .settings import ServiceSettings
+    from .step_plan import Slice
 
 KERNEL_CACHE_ENTRIES = 32
 """Kernels that OpenVINO keeps for step sizes it has met; 5000 by default.
@@ -28,13 +32,6 @@ with 5000 entries, by 330 MB with 32 (135M model, 256 tokens). A second pass ove
 
 UNSUPPORTED_INPUTS: Mapping[str, str] = MappingProxyType(
     {
-        "bad_words": "the OpenVINO engine cannot forbid tokens",
-        # OpenVINO GenAI 2026.4 adds them to negative logits instead of subtracting them, so that a token with a
-        # negative logit becomes more probable each time it is chosen.
-        "presence_penalty": "the OpenVINO engine computes it wrongly; use repetition_penalty",
-        "frequency_penalty": "the OpenVINO engine computes it wrongly; use repetition_penalty",
-        "embedding_bias_words": "the OpenVINO engine cannot change logits",
-        "embedding_bias_weights": "the OpenVINO engine cannot change logits",
         "return_context_logits": "the OpenVINO engine does not give logits out",
         "return_generation_logits": "the OpenVINO engine does not give logits out",
         "return_perf_metrics": "the OpenVINO engine does not measure single requests",
@@ -59,108 +56,87 @@ def create(
     return EngineLoop(settings, lambda: OpenVinoPipeline(settings, directory), on_step=on_step, log=log)
 
 
+def compile_properties(settings: ServiceSettings) -> dict[str, object]:
+    """Return what OpenVINO is told when it compiles the model."""
+    # Left alone, OpenVINO computes in bfloat16 where the processor has it: other numbers than everywhere else, and
+    # slower ones (Xeon with AVX512-BF16, without AMX: 54 ms a step of 16 streams against 32).
+    properties: dict[str, object] = {
+        "KV_CACHE_PRECISION": settings.kv_cache_precision,
+        "INFERENCE_PRECISION_HINT": "f32",
+        "CPU_RUNTIME_CACHE_CAPACITY": str(KERNEL_CACHE_ENTRIES),
+    }
+    if settings.num_threads is not None:
+        properties["INFERENCE_NUM_THREADS"] = settings.num_threads
+    return properties
+
+
 class OpenVinoPipeline:
-    """`openvino_genai.ContinuousBatchingPipeline` as a `Pipeline`: ids in, ids out, no tokenizer."""
+    """A `Pipeline` over the paged model: ids in, ids out, no tokenizer."""
 
     def __init__(self, settings: ServiceSettings, directory: Path) -> None:
-        """Compile the model in `directory` (openvino_model.xml, config.json) and set up its KV cache."""
-        # `import openvino` would report to a web service from a thread of its own; without this package it does not.
-        sys.modules.setdefault("openvino_telemetry", cast("types.ModuleType", None))
-        import openvino
-        import openvino_genai
+        """Compile the model in `directory` (openvino_model.xml) and set up its KV cache."""
+        self._model = PagedModel(directory, settings.num_kv_blocks, compile_properties(settings))
+        self._pool = BlockPool(settings.num_kv_blocks, settings.tokens_per_block, has_reuse=settings.kv_cache_reuse)
+        self._max_num_tokens = settings.max_num_tokens
+        self._is_chunked = settings.chunked_context
+        self._sequences: list[PagedSequence] = []  # in order of arrival
+        self._slices: list[Slice] = []
+        self._choosing: list[PagedSequence] = []  # those that the running step gives logits for, in their order
 
-        self._genai = openvino_genai
-        self._tensor = openvino.Tensor
-        self._eos_token_id = settings.eos_token_ids[0]
-        self._next_id = itertools.count()
-        # Left alone, OpenVINO computes in bfloat16 where the processor has it: other numbers than everywhere else, and
-        # slower ones (Xeon with AVX512-BF16, without AMX: 54 ms a step of 16 streams against 32).
-        properties: dict[str, object] = {
-            "KV_CACHE_PRECISION": settings.kv_cache_precision,
-            "INFERENCE_PRECISION_HINT": "f32",
-            "CPU_RUNTIME_CACHE_CAPACITY": str(KERNEL_CACHE_ENTRIES),
-        }
-        if settings.num_threads is not None:
-            properties["INFERENCE_NUM_THREADS"] = settings.num_threads
-        self._pipeline = openvino_genai.ContinuousBatchingPipeline(
-            str(directory), self._scheduler_config(settings), "CPU", properties
-        )
+    def add(self, input_ids: Sequence[int], sampling: SamplingParams, seed: int) -> PagedSequence:
+        """Take a prompt; see `Pipeline.add`."""
+        sequence = PagedSequence(input_ids, sampling, seed, self._leave)
+        self._sequences.append(sequence)
+        return sequence
 
-    def add(self, input_ids: Sequence[int], sampling: SamplingParams, seed: int) -> OpenVinoSequence:
-        """Take a prompt under an id of our own: a duplicate would break the next step for everybody."""
-        prompt = self._tensor(np.asarray([input_ids], dtype=np.int64))
-        handle = self._pipeline.add_request(next(self._next_id), prompt, self._generation_config(sampling, seed))
-        return OpenVinoSequence(handle, self._genai, has_log_probs=sampling.log_probs)
+    def start_step(self) -> None:
+        """Begin a step; see `Pipeline.start_step`."""
+        if not self._sequences:
+            return
+        self._slices = plan_step(self._sequences, self._pool, self._max_num_tokens, is_chunked=self._is_chunked)
+        self._choosing = [part.sequence for part in self._slices if part.has_end]
+        self._model.start(step_inputs(self._slices))
 
-    def step(self) -> None:
-        """Run one step; holds the interpreter's lock throughout."""
-        self._pipeline.step()
+    def finish_step(self) -> None:
+        """End the step and choose the tokens; see `Pipeline.finish_step`."""
+        if not self._slices:
+            return
+        logits = self._model.wait()
+        for part in self._slices:
+            part.sequence.advance(part.num_tokens, self._pool)
+        for sequence, row, best in zip(self._choosing, logits, logits.argmax(axis=1).tolist(), strict=False):
+            sequence.choose(row, best)
+            if sequence.finish_reason is not None:
+                self._leave(sequence)
+        self._slices = []
 
-    def _scheduler_config(self, settings: ServiceSettings) -> Any:  # noqa: ANN401  the library has no types
-        config = self._genai.SchedulerConfig()
-        config.num_kv_blocks = settings.num_kv_blocks
-        config.cache_size = 0
-        config.max_num_seqs = settings.max_batch_size
-        config.max_num_batched_tokens = settings.max_num_tokens
-        config.dynamic_split_fuse = settings.chunked_context
-        config.enable_prefix_caching = settings.kv_cache_reuse
-        return config
-
-    def _generation_config(self, sampling: SamplingParams, seed: int) -> Any:  # noqa: ANN401
-        config = self._genai.GenerationConfig()
-        config.max_new_tokens = sampling.max_tokens
-        config.min_new_tokens = sampling.min_tokens
-        # The pipeline wants an end-of-sequence id even where a request has none.
-        config.set_eos_token_id(min(sampling.stop_token_ids, default=self._eos_token_id))
-        if sampling.stop_token_ids:
-            config.stop_token_ids = set(sampling.stop_token_ids)
-        else:
-            config.ignore_eos = True
-        config.repetition_penalty = sampling.repetition_penalty
-        config.presence_penalty = sampling.presence_penalty
-        config.frequency_penalty = sampling.frequency_penalty
-        config.logprobs = int(sampling.log_probs)
-        config.do_sample = sampling.temperature is not None
-        if sampling.temperature is not None:
-            config.temperature = sampling.temperature
-            config.rng_seed = seed
-            if sampling.top_k is not None:
-                config.top_k = sampling.top_k
-            if sampling.top_p is not None:
-                config.top_p = sampling.top_p
-        config.validate()
-        return config
+    def _leave(self, sequence: PagedSequence) -> None:
+        if sequence in self._sequences:
+            self._sequences.remove(sequence)
+            sequence.give_up(self._pool)
 
 
-class OpenVinoSequence:
-    """A generation handle as a `PipelineSequence`."""
+def step_inputs(slices: Sequence[Slice]) -> StepInputs:
+    """Return the arrays for a step; a step without the end of any sequence asks for one row, which nobody reads."""
+    counts = np.array([part.num_tokens for part in slices], np.int32)
+    past_lens = np.array([part.sequence.num_cached for part in slices], np.int32)
+    blocks = [part.blocks for part in slices]
+    begins = _begins(counts)
+    ends = [begin + part.num_tokens - 1 for begin, part in zip(begins.tolist(), slices, strict=False) if part.has_end]
+    return StepInputs(
+        input_ids=np.concatenate([part.sequence.due_ids(part.num_tokens) for part in slices]),
+        position_ids=np.arange(begins[-1], dtype=np.int64) + np.repeat(past_lens - begins[:-1], counts),
+        past_lens=past_lens,
+        subsequence_begins=begins,
+        block_indices=np.array([block for ones in blocks for block in ones], np.int32),
+        block_indices_begins=_begins(np.array([len(ones) for ones in blocks], np.int32)),
+        max_context_len=np.array((past_lens + counts).max(), np.int32),
+        logits_indices=np.array(ends or [0], np.int64),
+    )
 
-    __slots__ = ("_finish_reasons", "_handle", "_has_log_probs", "_ignored")
 
-    def __init__(self, handle: Any, genai: Any, *, has_log_probs: bool) -> None:  # noqa: ANN401
-        """Wrap `handle`; `genai` is the library, for its enumerations."""
-        self._handle = handle
-        self._has_log_probs = has_log_probs
-        reasons = genai.GenerationFinishReason
-        self._finish_reasons: dict[object, FinishReason] = {reasons.STOP: "stop", reasons.LENGTH: "length"}
-        self._ignored = genai.GenerationStatus.IGNORED
-
-    def read(self) -> tuple[list[int], list[float], FinishReason | None]:
-        """Return everything that the last step made; see `PipelineSequence.read`."""
-        ids: list[int] = []
-        log_probs: list[float] = []
-        finish_reason: FinishReason | None = None
-        handle = self._handle
-        while handle.can_read():
-            for output in handle.read().values():
-                ids += output.generated_ids
-                if self._has_log_probs:
-                    log_probs += output.generated_log_probs
-                finish_reason = self._finish_reasons.get(output.finish_reason, finish_reason)
-        if not ids and finish_reason is None and handle.get_status() == self._ignored:
-            return [], [], "error"
-        return ids, log_probs, finish_reason
-
-    def cancel(self) -> None:
-        """Give the place up; see `PipelineSequence.cancel`."""
-        self._handle.cancel()
+def _begins(counts: NDArray[np.int32]) -> NDArray[np.int32]:
+    """Return where each part begins, and the end of the last one: (len(counts) + 1,)."""
+    begins = np.zeros(len(counts) + 1, np.int32)
+    np.cumsum(counts, out=begins[1:])
+    return begins

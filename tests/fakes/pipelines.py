@@ -42,6 +42,7 @@ class FakeSequence:
     input_ids: tuple[int, ...]
     sampling: SamplingParams
     seed: int
+    pipeline: FakePipeline
     num_made: int = 0
     num_read: int = 0
     is_cancelled: bool = False
@@ -75,18 +76,20 @@ class FakeSequence:
         return new, log_probs, self.finish_reason if new else None
 
     def cancel(self) -> None:
+        assert not self.pipeline.is_stepping, "cancelled in the middle of a step"
         self.is_cancelled = True
 
 
 @dataclass(slots=True)
 class FakePipeline:
-    """Steps when `may_step` is set; loses a sequence when the pages run out; a cancelled one keeps them for a step."""
+    """Ends a step when `may_step` is set; loses a sequence when the pages run out."""
 
     limits: ServiceSettings
     may_step: threading.Event = field(default_factory=threading.Event)
     sequences: list[FakeSequence] = field(default_factory=list)
     fault: Exception | None = None
     refusal: Exception | None = None
+    is_stepping: bool = False
     num_steps: int = 0
     most_blocks: int = 0
     most_sequences: int = 0
@@ -95,13 +98,22 @@ class FakePipeline:
     def add(self, input_ids: Sequence[int], sampling: SamplingParams, seed: int) -> FakeSequence:
         if self.refusal is not None:
             raise self.refusal
-        sequence = FakeSequence(tuple(input_ids), sampling, seed)
+        assert not self.is_stepping, "a sequence came in the middle of a step"
+        sequence = FakeSequence(tuple(input_ids), sampling, seed, self)
         self.sequences.append(sequence)
         self.started.append(sequence)
         return sequence
 
-    def step(self) -> None:
+    def start_step(self) -> None:
+        assert not self.is_stepping, "two steps at once"
+        self.sequences = [sequence for sequence in self.sequences if not sequence.is_over]
+        self.is_stepping = bool(self.sequences)
+
+    def finish_step(self) -> None:
+        if not self.is_stepping:
+            return
         assert self.may_step.wait(5), "nobody let the pipeline step"
+        self.is_stepping = False
         self.num_steps += 1
         if self.fault is not None:
             raise self.fault
@@ -110,7 +122,6 @@ class FakePipeline:
             if not sequence.is_over:
                 sequence.num_made += 1
         self._note_usage()
-        self.sequences = [sequence for sequence in self.sequences if not sequence.is_over]
 
     def _note_usage(self) -> None:
         used = sum(sequence.num_blocks for sequence in self.sequences)

@@ -209,6 +209,12 @@ def test_repetition_penalty_brings_other_words(server: Server) -> None:
     assert len(set(penalized)) / len(penalized) > len(set(free)) / len(free)
 
 
+def test_bad_words_do_not_come_and_favoured_ones_do(server: Server) -> None:
+    assert "Paris" in ask(server).text
+    assert "Paris" not in ask(server, bad_words="Paris").text
+    assert "Lyon" in ask(server, embedding_bias_words=" Lyon", embedding_bias_weights=50.0).text
+
+
 def test_log_probs_are_those_of_the_tokens_and_add_up(server: Server) -> None:
     answer = ask(server, stream=True, return_log_probs=True)
     log_probs = [value for response in answer.responses for value in response["output_log_probs"][0]]
@@ -228,10 +234,9 @@ def test_log_probs_are_those_of_the_tokens_and_add_up(server: Server) -> None:
         ({"temperature": -1.0}, "temperature: must be between 0 and 100, found -1"),
         ({"top_p": 2.0}, "top_p: must be between 0 and 1, found 2"),
         ({"beam_width": 4}, "beam_width: this engine has no beam search"),
-        ({"bad_words": "x"}, "bad_words: the OpenVINO engine cannot forbid tokens"),
         ({"lora_task_id": 1}, "lora_task_id: LoRA adapters are not available"),
         ({"guided_decoding_guide": "{}"}, "guided_decoding_guide: guided decoding is not available"),
-        ({"presence_penalty": 0.5}, "presence_penalty: the OpenVINO engine computes it wrongly"),
+        ({"presence_penalty": 2.5}, "presence_penalty: must be between -2 and 2, found 2.5"),
     ],
 )
 def test_a_bad_request_names_the_field_and_the_limit(server: Server, inputs: dict[str, object], message: str) -> None:

@@ -13,7 +13,7 @@ from tests.fakes.planning import MACHINE
 
 AROUND = Surroundings(
     machine=MACHINE,
-    installed={"openvino": "2026.4.1", "openvino-genai": "2026.4.1.0", "numpy": "1.26.4", "gguf": "0.19.0",
+    installed={"openvino": "2026.4.1", "numpy": "1.26.4", "gguf": "0.19.0",
                "tritonclient": "2.73.0"},
     tritonserver="/usr/bin/tritonserver (path)",
     tritonserver_problem=None,

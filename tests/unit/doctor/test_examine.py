@@ -12,7 +12,6 @@ from tests.fakes.planning import GIB, MACHINE, loaded
 
 INSTALLED = {
     "openvino": "2026.4.1",
-    "openvino-genai": "2026.4.1.0",
     "numpy": "1.26.4",
     "gguf": "0.19.0",
     "tritonclient": "2.73.0",
@@ -69,7 +68,7 @@ def test_a_healthy_machine_fails_nothing_and_needs_no_fix_but_the_optional_extra
         ("glibc", on_machine(glibc=None)),
         ("numpy", with_packages(numpy="2.1.0")),
         ("openvino", with_packages(openvino="2025.2.0")),
-        ("openvino-genai", with_packages(openvino_genai=None)),
+        ("openvino", with_packages(openvino=None)),
         ("gguf", with_packages(gguf="0.9.0")),
         ("tritonclient", with_packages(tritonclient=None)),
     ],

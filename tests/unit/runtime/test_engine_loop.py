@@ -168,7 +168,7 @@ def test_cancelling_ends_a_running_request_without_a_further_chunk(make_house: C
     assert len(sink.chunks) <= 2
 
 
-def test_a_cancelled_request_keeps_its_pages_until_the_next_step(make_house: Callable[..., House]) -> None:
+def test_the_pages_of_a_request_that_has_enough_are_free_for_the_next_one(make_house: Callable[..., House]) -> None:
     house = make_house()
     for _ in range(5):
         house.submit(Collector(stop_after=1), prompt_len=24, max_tokens=9).wait()
@@ -281,7 +281,7 @@ def test_a_sequence_lost_by_the_pipeline_is_an_error(make_house: Callable[..., H
     sink = house.submit(
         Collector(on_chunk=lambda _: setattr(house.pipeline.started[0], "is_lost", True)), max_tokens=9
     ).wait()
-    assert "ran out of KV cache" in str(sink.error)
+    assert "not a number" in str(sink.error)
 
 
 def test_a_sink_that_raises_harms_nobody_else(make_house: Callable[..., House]) -> None:

@@ -172,7 +172,7 @@ def test_stop_words_end_the_answer(host: Host) -> None:
         ({"text_input": b"a", "max_tokens": 0}, "max_tokens: must lie between 1"),
         ({"text_input": b"a" * 25, "max_tokens": 1}, "text_input: 25 tokens are more than max_input_len (24)"),
         ({"input_ids": [300], "max_tokens": 1}, "input_ids: token id 300 is outside the vocabulary (0 to 299)"),
-        ({"text_input": b"a", "max_tokens": 1, "bad_words": [b"x"]}, "bad_words: the OpenVINO engine"),
+        ({"text_input": b"a", "max_tokens": 1, "lora_task_id": 1}, "lora_task_id: LoRA adapters are not available"),
     ],
 )
 def test_a_bad_request_is_an_invalid_argument(host: Host, values: dict[str, object], message: str) -> None:
