@@ -1,17 +1,21 @@
 """Calibrate a Llama with random weights layer by layer, and by calling ModelOpt on the whole model; print both.
 
 Run as `python -m scripts.benchmarks.quantize_gpu --work-dir DIR`; needs the extra `quantize`. Each side runs in a
-process of its own, from files to files: seconds, peak device memory (what torch's allocator held at most) and peak
-resident host memory. A ratio above 1 is for us: whole model ÷ layer by layer. A side that does not fit says so.
+process of its own, from files to files, after a warm-up on a tiny model (imports and kernels that are compiled on
+first use took longer than a small model): seconds, peak device memory (what torch's allocator held at most) and peak
+resident host memory. With `--rounds` the sides take turns and medians are printed. A ratio above 1 is for us: whole
+model ÷ layer by layer. A side that does not fit says so.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import resource
 import shutil
+import statistics
 import subprocess
 import sys
 import time
@@ -42,8 +46,15 @@ TINY = {
     "num_attention_heads": 4,
     "vocab_size": 512,
 }
-SHAPES: dict[str, dict[str, Any]] = {"13b": LLAMA_2_13B, "tiny": TINY}
-NUM_LAYERS = {"13b": 40, "tiny": 4}
+SMALL = {
+    **LLAMA_2_13B,
+    "hidden_size": 1024,
+    "intermediate_size": 2816,
+    "num_attention_heads": 8,
+    "vocab_size": 4096,
+}
+SHAPES: dict[str, dict[str, Any]] = {"13b": LLAMA_2_13B, "small": SMALL, "tiny": TINY}
+NUM_LAYERS = {"13b": 40, "small": 8, "tiny": 4}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,20 +91,35 @@ def quantize_whole(model_dir: Path, config: CheckpointConfig, samples: Calibrati
         export_tensorrt_llm_checkpoint(model, "llama", torch.float16, export_dir=out_dir, inference_tensor_parallel=1)
 
 
-def run_side(side: str, model_dir: Path, out_dir: Path, options: argparse.Namespace) -> Cost:
-    """Quantize once, in this process."""
-    import torch
-
-    warnings.simplefilter("ignore")
-    spec = model_spec.read(model_dir)
-    config = config_for(spec, options.format, "float16", group_size=128)
-    samples = random_samples(spec.vocab_size, options.samples, options.sample_tokens)
-    started = time.monotonic()
+def quantize_with(
+    side: str, model_dir: Path, samples: CalibrationSamples, out_dir: Path, options: argparse.Namespace
+) -> None:
+    """Write one checkpoint."""
+    out_dir.mkdir()
+    config = config_for(model_spec.read(model_dir), options.format, "float16", group_size=128)
     if side == "layers":
         quantize(model_dir, config, samples, out_dir, show_progress)
     else:
         quantize_whole(model_dir, config, samples, out_dir)
-    seconds = time.monotonic() - started
+
+
+def run_side(side: str, model_dir: Path, out_dir: Path, options: argparse.Namespace) -> Cost:
+    """Quantize a tiny model, then the model, in this process; what is returned is of the second."""
+    import torch
+
+    warnings.simplefilter("ignore")
+    tiny_dir = out_dir / "tiny"
+    tiny_dir.mkdir()
+    generate(tiny_dir, 1, TINY)
+    with contextlib.redirect_stdout(sys.stderr):  # ModelOpt prints; the last line here is the result
+        quantize_with(side, tiny_dir, random_samples(TINY["vocab_size"], 2, 32), out_dir / "warm-up", options)
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+            torch.cuda.reset_peak_memory_stats()
+        samples = random_samples(model_spec.read(model_dir).vocab_size, options.samples, options.sample_tokens)
+        started = time.monotonic()
+        quantize_with(side, model_dir, samples, out_dir / "checkpoint", options)
+        seconds = time.monotonic() - started
     device_bytes = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else 0
     host_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     return Cost(seconds=seconds, device_bytes=device_bytes, host_bytes=host_bytes)
@@ -115,6 +141,29 @@ def measured(side: str, weights: str, model_dir: Path, out_dir: Path, options: a
     if done.returncode:
         return None
     return Cost(**json.loads(done.stdout.splitlines()[-1]))
+
+
+def rounds(weights: str, model_dir: Path, work_dir: Path, options: argparse.Namespace) -> dict[str, Cost | None]:
+    """Let the sides take turns, the other one first in every second round; return the medians, None where one fails."""
+    found: dict[str, list[Cost]] = {side: [] for side in SIDES}
+    failed = set()
+    for number in range(options.rounds):
+        for side in SIDES if number % 2 == 0 else reversed(SIDES):
+            cost = None if side in failed else measured(side, weights, model_dir, work_dir / side, options)
+            if cost is None:
+                failed.add(side)
+            else:
+                found[side].append(cost)
+    return {side: None if side in failed else median(costs) for side, costs in found.items()}
+
+
+def median(costs: list[Cost]) -> Cost:
+    """Return the median of each figure."""
+    return Cost(
+        seconds=statistics.median(cost.seconds for cost in costs),
+        device_bytes=int(statistics.median(cost.device_bytes for cost in costs)),
+        host_bytes=int(statistics.median(cost.host_bytes for cost in costs)),
+    )
 
 
 def render(weights: str, costs: dict[str, Cost | None]) -> str:
@@ -142,6 +191,7 @@ def main() -> int:
     parser.add_argument("--formats", nargs="+", default=["fp8", "int4_awq"])
     parser.add_argument("--samples", type=int, default=32)
     parser.add_argument("--sample-tokens", type=int, default=512)
+    parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--child", nargs=3, metavar=("SIDE", "MODEL", "OUT"), help=argparse.SUPPRESS)
     parser.add_argument("--format", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -156,7 +206,7 @@ def main() -> int:
         generate(directory / "model", options.layers or NUM_LAYERS[options.shape], SHAPES[options.shape])
         print("| format | side | time | peak device memory | peak host memory |\n|---|---|---|---|---|", flush=True)
         for weights in options.formats:
-            costs = {side: measured(side, weights, directory / "model", directory / side, options) for side in SIDES}
+            costs = rounds(weights, directory / "model", directory, options)
             failed |= costs["layers"] is None
             print(render(weights, costs), flush=True)
     finally:
