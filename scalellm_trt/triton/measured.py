@@ -1,8 +1,10 @@
 """A server's log in, what each engine really took on its GPU out; kept in `builds/NAME/measured.json`.
 
 The lines are those of TensorRT-LLM's executor (docs/source/legacy/reference/memory.md; trtGptModelInflightBatching.cpp
-and kvCacheManager.cpp of 0.13 to 1.2). They do not name a model: engines load one after the other, and what was said
-since the model before belongs to the one that Triton reports next. Of several ranks the largest counts.
+and kvCacheManager.cpp of 0.13 to 1.2), and of its PyTorch backend (_torch/pyexecutor/_util.py of 1.x), which the LLM
+API runs. They do not name a model: engines load one after the other, and what was said since the model before belongs
+to the one that Triton reports next. Of several ranks the largest counts; the PyTorch backend's first pool, a small one
+to try a step with, is less than the one that stays.
 """
 
 from __future__ import annotations
@@ -26,13 +28,22 @@ FILE_NAME: Final = "measured.json"
 
 _UNITS: Final = {"B": 1, "KB": 1 << 10, "MB": 1 << 20, "GB": 1 << 30, "KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30}
 _AMOUNT = r"([0-9.]+) ?([KMG]i?B|B)\b"
+_PROFILED = r"in memory usage profiling"
 _SIZES: Final = {
-    "engine_bytes": re.compile(rf"Loaded engine size: {_AMOUNT}"),
-    "execution_context_bytes": re.compile(rf"Allocated {_AMOUNT} for execution context memory"),
+    "engine_bytes": re.compile(
+        rf"(?:Loaded engine size|after loading model weights \(inside torch\) {_PROFILED}): {_AMOUNT}"
+    ),
+    "execution_context_bytes": re.compile(
+        rf"(?:Allocated (?=[0-9.]+ \S+ for execution context)"
+        rf"|allocated during inference \(inside torch\) {_PROFILED}: ){_AMOUNT}"
+    ),
     "runtime_buffers_bytes": re.compile(rf"Allocated {_AMOUNT} GPU memory for runtime buffers"),
     "decoder_bytes": re.compile(rf"Allocated {_AMOUNT} GPU memory for decoder"),
     "kv_cache_bytes": re.compile(rf"Allocated {_AMOUNT} for max tokens in paged KV cache"),
-    "free_before_kv_cache_bytes": re.compile(rf"max tokens in paged kv cache: total: .*?, available: {_AMOUNT}"),
+    "free_before_kv_cache_bytes": re.compile(
+        rf"(?:max tokens in paged kv cache: total: .*?, available"
+        rf"|available KV cache memory when calculating max tokens): {_AMOUNT}"
+    ),
 }
 _COUNTS: Final = {
     "kv_cache_tokens": re.compile(r"for max tokens in paged KV cache \((\d+)\)"),
@@ -54,8 +65,8 @@ class Measured:
     """What one rank of an engine took, as its log says; None where the log does not.
 
     Attributes:
-        engine_bytes: the engine file: the weights.
-        execution_context_bytes: activations.
+        engine_bytes: the engine file: the weights; of the LLM API: what torch holds once they are loaded.
+        execution_context_bytes: activations; of the LLM API: what torch allocates while the largest step runs.
         runtime_buffers_bytes, decoder_bytes: grow with max_batch_size and max_seq_len.
         kv_cache_bytes, kv_cache_tokens: the pool.
         free_before_kv_cache_bytes: what was left of the card when the pool was made.

@@ -47,6 +47,35 @@ def test_the_example_of_the_documentation_is_understood() -> None:
     assert measured.parse(log.splitlines(), {"a_engine"}) == {"a_engine": EXPECTED}
 
 
+# What TensorRT-LLM's _torch/pyexecutor/_util.py and its KV-cache manager write.
+_PROFILED = "in memory usage profiling"
+PYTORCH = f"""[TRT-LLM] [I] Run generation only CUDA graph warmup for batch size=1, draft_len=0
+[TensorRT-LLM][INFO] Number of tokens per block: 32.
+[TensorRT-LLM][INFO] [MemUsageChange] Allocated 0.56 GiB for max tokens in paged KV cache (8224).
+[TRT-LLM] [I] Memory used after loading model weights (inside torch) {_PROFILED}: 12.43 GiB
+[TRT-LLM] [I] Memory used after loading model weights (outside torch) {_PROFILED}: 1.07 GiB
+[TRT-LLM] [I] Memory dynamically allocated during inference (inside torch) {_PROFILED}: 0.85 GiB
+[TRT-LLM] [I] Memory used outside torch (e.g., NCCL and CUDA graphs) {_PROFILED}: 1.10 GiB
+[TRT-LLM] [I] Peak memory during memory usage profiling (torch + non-torch): 14.38 GiB, \
+available KV cache memory when calculating max tokens: 8.20 GiB, fraction is set 0.95, kv size is 409600.
+[TensorRT-LLM][INFO] [MemUsageChange] Allocated 7.81 GiB for max tokens in paged KV cache (20480).
+"""
+
+
+def test_the_pytorch_backend_says_the_same_in_other_words() -> None:
+    log = f"{PYTORCH}{loaded('chat')}"
+    assert measured.parse(log.splitlines(), {"chat"}) == {
+        "chat": Measured(
+            engine_bytes=round(12.43 * GIB),
+            execution_context_bytes=round(0.85 * GIB),
+            kv_cache_bytes=round(7.81 * GIB),
+            kv_cache_tokens=20480,
+            free_before_kv_cache_bytes=round(8.20 * GIB),
+            tokens_per_block=32,
+        )
+    }
+
+
 def test_engines_that_load_one_after_the_other_have_their_own_figures() -> None:
     smaller = LOAD.replace(
         "63.44 GiB for max tokens in paged KV cache (259840)", "1.56 GiB for max tokens in paged KV cache (12800)"

@@ -100,6 +100,7 @@ class RequestOutput:
             if self.aborted:
                 output.finish_reason = "cancelled"
                 self._llm.events.append(f"aborted after {len(output.token_ids)}")
+                print(self._llm.events[-1], flush=True)
             else:
                 self._advance(output)
             if self._streaming or output.finish_reason is not None:
@@ -151,6 +152,16 @@ class LLM:
         self.fault: Exception | None = None
         self.is_shut_down = False
         LLM.loaded.append(self)
+        self._log_memory(kv_cache_config)
+
+    def _log_memory(self, kv_cache: KvCacheConfig) -> None:
+        """Write what the PyTorch backend writes while it loads."""
+        profiled = "in memory usage profiling"
+        print(f"[TRT-LLM] [I] Memory used after loading model weights (inside torch) {profiled}: 0.25 GiB")
+        print(f"[TRT-LLM] [I] Memory dynamically allocated during inference (inside torch) {profiled}: 0.05 GiB")
+        print(f"[TensorRT-LLM][INFO] Number of tokens per block: {kv_cache.tokens_per_block}.")
+        pool = f"Allocated 0.01 GiB for max tokens in paged KV cache ({kv_cache.max_tokens})."
+        print(f"[TensorRT-LLM][INFO] [MemUsageChange] {pool}", flush=True)
 
     def generate_async(self, inputs: Any, sampling_params: SamplingParams, *, streaming: bool = False) -> RequestOutput:
         """Take a request."""
