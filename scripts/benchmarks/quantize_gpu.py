@@ -112,7 +112,9 @@ def run_side(side: str, model_dir: Path, out_dir: Path, options: argparse.Namesp
     tiny_dir.mkdir()
     generate(tiny_dir, 1, TINY)
     with contextlib.redirect_stdout(sys.stderr):  # ModelOpt prints; the last line here is the result
-        quantize_with(side, tiny_dir, random_samples(TINY["vocab_size"], 2, 32), out_dir / "warm-up", options)
+        quantize_with(
+            side, tiny_dir, random_samples(model_spec.read(tiny_dir).vocab_size, 2, 32), out_dir / "warm-up", options
+        )
         if torch.cuda.is_available():
             torch.cuda.synchronize()
             torch.cuda.reset_peak_memory_stats()
