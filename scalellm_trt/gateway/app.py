@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from pydantic import BaseModel
 from starlette.applications import Starlette
@@ -24,6 +24,7 @@ from scalellm_trt.gateway.front import RECORD, Front, json_response
 from scalellm_trt.gateway.metrics import Metrics
 from scalellm_trt.gateway.replies import ChatDialect, CompletionDialect, PredictDialect
 from scalellm_trt.gateway.running import Running
+from scalellm_trt.gateway.send_now import try_now
 from scalellm_trt.gateway.upstream import is_ready
 
 if TYPE_CHECKING:
@@ -42,6 +43,9 @@ if TYPE_CHECKING:
 Fields = TypeVar("Fields", bound=BaseModel)
 Result = TypeVar("Result")
 WATCH_EVERY_S = 1.0
+INLINE_BODY_BYTES: Final = 2048
+"""Template and tokenizer take milliseconds for a long prompt, in which every stream would stand still; for a short one
+a thread, which waits for the interpreter's lock, costs more than they do."""
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
@@ -138,20 +142,28 @@ class Gateway:
         understand: Callable[[Fields, GatewayModel, GatewayOptions, str], Job],
     ) -> Job:
         record: RequestRecord = request.scope[RECORD]
-        fields = schemas.parse(await self._read_body(request), schema)
+        body = await self._read_body(request)
+        fields = schemas.parse(body, schema)
         model = jobs.find_model(self.models, getattr(fields, "model", None))
         record.model = model.name
         record.user, record.metadata = getattr(fields, "user", None), getattr(fields, "metadata", None)
-        # Template and tokenizer take milliseconds for a long prompt, in which every stream would stand still.
-        job = await asyncio.to_thread(understand, fields, model, self.options, record.request_id)
+        if len(body) <= INLINE_BODY_BYTES:
+            job = understand(fields, model, self.options, record.request_id)
+        else:
+            job = await asyncio.to_thread(understand, fields, model, self.options, record.request_id)
         record.stream = job.stream
         return job
 
     async def _read_body(self, request: Request) -> bytes:
         """Return the request's body, as `_read_body`; a client that drips it gets an answer too."""
         timeout_s = self.options.body_timeout_s
+        body = bytearray()
         try:
-            return await asyncio.wait_for(_read_body(request, self.options.max_body_bytes), timeout_s)
+            # Most bodies are there with their headers: those need neither a task nor a timer.
+            rest = try_now(_read_body(request, self.options.max_body_bytes, body))
+            if rest is not None:
+                await asyncio.wait_for(rest, timeout_s)
+            return bytes(body)
         except asyncio.TimeoutError as error:
             raise ApiError(408, f"the body did not come within {timeout_s:g} s", code="body_timeout") from error
 
@@ -227,14 +239,13 @@ async def _http_error(request: Request, error: Exception) -> Response:
     raise ApiError(error.status_code, f"{request.method} {request.url.path}: {error.detail}")
 
 
-async def _read_body(request: Request, max_bytes: int) -> bytes:
-    """Return the request's body.
+async def _read_body(request: Request, max_bytes: int, body: bytearray) -> None:
+    """Add the request's body to `body`.
 
     Raises:
         ApiError: it is longer than `max_bytes`; no more than that is read.
         ClientGoneError: the client left in the middle.
     """
-    body = bytearray()
     try:
         async for part in request.stream():
             body += part
@@ -242,7 +253,6 @@ async def _read_body(request: Request, max_bytes: int) -> bytes:
                 raise ApiError(413, f"the body is longer than {max_bytes} bytes", code="body_too_large")
     except ClientDisconnect as error:
         raise ClientGoneError from error
-    return bytes(body)
 
 
 def _model_json(model: GatewayModel) -> dict[str, object]:

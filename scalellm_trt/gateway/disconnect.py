@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
@@ -20,20 +21,35 @@ class ClientGoneError(Exception):
 async def until_gone(receive: Receive, work: Coroutine[Any, Any, Result]) -> Result:
     """Return what `work` returns; cancel it when the client leaves. The request's body must have been read.
 
+    The work is done in the caller's own task: of many requests that come together, each is then on its way to the
+    server before the next one is begun.
+
     Raises:
         ClientGoneError: the client left first.
     """
-    task, watcher = asyncio.ensure_future(work), asyncio.ensure_future(_gone(receive))
+    task = asyncio.current_task()
+    assert task is not None
+    is_over = has_left = False
+
+    def leave(watcher: asyncio.Task[None]) -> None:
+        nonlocal has_left
+        if not is_over and not watcher.cancelled():
+            has_left = True
+            task.cancel()
+
+    watcher = asyncio.ensure_future(_gone(receive))
+    watcher.add_done_callback(leave)
     try:
-        await asyncio.wait({task, watcher}, return_when=asyncio.FIRST_COMPLETED)
-        if not task.done():
-            raise ClientGoneError
-        return task.result()
+        return await work
+    except asyncio.CancelledError:
+        if not has_left:
+            raise
+        if sys.version_info >= (3, 11):
+            task.uncancel()
+        raise ClientGoneError from None
     finally:
-        task.cancel()
+        is_over = True
         watcher.cancel()
-        # Only when both have ended is the generation cancelled on the server.
-        await asyncio.gather(task, watcher, return_exceptions=True)
 
 
 async def _gone(receive: Receive) -> None:

@@ -12,11 +12,13 @@ from scalellm_trt.gateway.errors import from_model
 from scalellm_trt.runtime import signature
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 _TYPES: Final = {
     tensor.name: tensor.data_type.removeprefix("TYPE_").replace("STRING", "BYTES") for tensor in signature.INPUTS
 }
+_INT_SIZE: Final = 4
+_ONE_INT: Final = struct.Struct("<i")
 _FORMATS: Final = {"BOOL": "?", "INT32": "i", "UINT64": "Q", "FP32": "f"}
 
 
@@ -108,21 +110,36 @@ def encode(generation: Generation) -> Any:  # noqa: ANN401  protobuf's generated
 
 def decode(response: Any) -> list[TokenChunk]:  # noqa: ANN401
     """Return the tokens in a `ModelInferResponse`: a chunk for each of its sequences, none for an empty response."""
-    raw = {output.name: content for output, content in zip(response.outputs, response.raw_output_contents, strict=True)}
-    if "output_ids" not in raw:
+    raw = {}
+    for output, content in zip(response.outputs, response.raw_output_contents, strict=True):
+        raw[output.name] = content
+    ids, lengths = raw.get("output_ids"), raw.get("sequence_length", b"")
+    if ids is None:
         return []
-    lengths = _numbers("i", raw["sequence_length"])
-    rows = _rows(_numbers("i", raw["output_ids"]), len(lengths))
-    log_probs = _rows(_numbers("f", raw.get("output_log_probs", b"")), len(lengths))
-    indexes = _numbers("i", raw["sequence_index"]) if "sequence_index" in raw else range(len(lengths))
-    reasons = _texts(raw.get("finish_reason", b"")) or [None] * len(lengths)
+    if len(lengths) != _INT_SIZE:
+        return _decode_rows(raw, array("i", lengths))
+    # One sequence, as in every stream: nothing that would be paid for each token without need.
+    (length,) = _ONE_INT.unpack(lengths)
+    token_ids = _ONE_INT.unpack(ids) if length == 1 == len(ids) // _INT_SIZE else tuple(array("i", ids)[:length])
+    index, probs, reason = raw.get("sequence_index"), raw.get("output_log_probs"), raw.get("finish_reason")
     return [
         TokenChunk(
-            index=int(index),
-            token_ids=tuple(int(token) for token in ids[: int(length)]),
-            log_probs=tuple(probs[: int(length)]),
-            finish_reason=reason,
+            index=0 if index is None else _ONE_INT.unpack(index)[0],
+            token_ids=token_ids,
+            log_probs=() if probs is None else tuple(array("f", probs)[:length]),
+            finish_reason=None if reason is None else _texts(reason)[0] or None,
         )
+    ]
+
+
+def _decode_rows(raw: Mapping[str, bytes], lengths: array[int]) -> list[TokenChunk]:
+    """Return the chunks of several sequences, of which each has a row as wide as the longest."""
+    rows = _rows(array("i", raw["output_ids"]), len(lengths))
+    log_probs = _rows(array("f", raw.get("output_log_probs", b"")), len(lengths))
+    indexes = array("i", raw["sequence_index"]) if "sequence_index" in raw else range(len(lengths))
+    reasons = _texts(raw.get("finish_reason", b"")) or [None] * len(lengths)
+    return [
+        TokenChunk(index=index, token_ids=tuple(ids[:length]), log_probs=tuple(probs[:length]), finish_reason=reason)
         for index, length, ids, probs, reason in zip(indexes, lengths, rows, log_probs, reasons, strict=True)
     ]
 
@@ -131,10 +148,6 @@ def _raw(data_type: str, values: Sequence[int] | Sequence[float] | Sequence[byte
     if data_type == "BYTES":
         return b"".join(struct.pack("<I", len(value)) + value for value in values if isinstance(value, bytes))
     return struct.pack(f"<{len(values)}{_FORMATS[data_type]}", *values)
-
-
-def _numbers(kind: str, raw: bytes) -> array[Any]:
-    return array(kind, raw)
 
 
 def _rows(values: array[Any], count: int) -> list[array[Any]]:
