@@ -39,6 +39,18 @@ def test_rows_are_cut_to_their_length() -> None:
     ]
 
 
+@pytest.mark.parametrize(("length", "expected"), [(1, (7,)), (2, (7, 8)), (3, (7, 8, 9))])
+def test_one_sequence_is_cut_too(length: int, expected: tuple[int, ...]) -> None:
+    response = _response(
+        output_ids=np.array([[[7, 8, 9]]], dtype=np.int32),
+        sequence_length=np.array([[length]], dtype=np.int32),
+        output_log_probs=np.array([[[-1, -2, -3]]], dtype=np.float32),
+        sequence_index=np.array([[3]], dtype=np.int32),
+    )
+    (chunk,) = tensors.decode(response)
+    assert (chunk.index, chunk.token_ids, len(chunk.log_probs)) == (3, expected, length)
+
+
 def test_tritons_own_client_reads_a_request_as_it_was_meant() -> None:
     generation = Generation(
         model="m", request_id="r", input_ids=[1, 2], max_tokens=3, temperature=0.5, top_p=1.0, is_stream=True,
