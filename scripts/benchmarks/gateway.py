@@ -181,12 +181,16 @@ def _tokens(side: str, streams: int) -> int:
 
 def _mock(bench: Bench, options: argparse.Namespace, repository: Path, directory: Path, emissions: Path) -> None:
     with gateways.mock(directory, emissions) as mock, ExitStack() as stack:
-        sides = [stack.enter_context(gateways.ours(OURS, repository, mock.url, directory))]
-        for side in sides:
+        start = [(OURS, "1", 128), ("one worker", "1", 256), ("two workers", "2", 256)]
+        sides = [
+            (stack.enter_context(gateways.ours(name, repository, mock.url, directory, "--workers", workers)), streams)
+            for name, workers, streams in start
+        ]
+        for side, _ in sides:
             bench.ask(side, 8, "paced", 20)
         for number in range(options.rounds):
-            for side in sides:
-                _print(bench.measure(number, side, 128, "mock", 100))
+            for side, streams in sides:
+                _print(bench.measure(number, side, streams, "mock", 100))
 
 
 def _print(cell: Cell) -> None:
