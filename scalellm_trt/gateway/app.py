@@ -14,7 +14,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from scalellm_trt.gateway import jobs, kserve, schemas, upstreams, whole_answer
+from scalellm_trt.gateway import content_type, jobs, kserve, schemas, upstreams, whole_answer
 from scalellm_trt.gateway.admission import Admission
 from scalellm_trt.gateway.api_keys import KeyRing
 from scalellm_trt.gateway.disconnect import ClientGoneError, until_gone
@@ -25,6 +25,7 @@ from scalellm_trt.gateway.metrics import Metrics
 from scalellm_trt.gateway.replies import ChatDialect, CompletionDialect, PredictDialect
 from scalellm_trt.gateway.running import Running
 from scalellm_trt.gateway.send_now import try_now
+from scalellm_trt.gateway.several import Several
 from scalellm_trt.gateway.upstream import is_ready
 
 if TYPE_CHECKING:
@@ -146,7 +147,8 @@ class Gateway:
         fields = schemas.parse(body, schema)
         model = jobs.find_model(self.models, getattr(fields, "model", None))
         record.model = model.name
-        record.user, record.metadata = getattr(fields, "user", None), getattr(fields, "metadata", None)
+        for name in ("user", "safety_identifier", "metadata"):
+            setattr(record, name, getattr(fields, name, None))
         if len(body) <= INLINE_BODY_BYTES:
             job = understand(fields, model, self.options, record.request_id)
         else:
@@ -176,9 +178,16 @@ class Gateway:
             await self._answer_whole(request, send, job, dialect)
 
     async def _answer_whole(self, request: Request, send: Send, job: Job, dialect: Dialect) -> None:
-        running = Running(job, self.metrics, request.scope[RECORD])
-        take = partial(whole_answer.take, running, self.upstream)
-        answers = await _serve(request, running, self.admission.admitted(job.model.name, take))
+        record: RequestRecord = request.scope[RECORD]
+        admitted = partial(self.admission.admitted, job.model.name)
+        running: Running | Several
+        if job.siblings:
+            running = Several(job, self.metrics, record)
+            work = running.whole(self.upstream, admitted)
+        else:
+            running = Running(job, self.metrics, record)
+            work = admitted(partial(whole_answer.take, running, self.upstream))
+        answers = await _serve(request, running, work)
         response = json_response(dialect.whole(answers, running.usage))
         await response(request.scope, request.receive, send)
 
@@ -224,7 +233,7 @@ def _tracing(endpoint: str, url: str) -> Tracing:
     return tracing.to_collector(endpoint, url)
 
 
-async def _serve(request: Request, running: Running, work: Coroutine[Any, Any, Result]) -> Result:
+async def _serve(request: Request, running: Running | Several, work: Coroutine[Any, Any, Result]) -> Result:
     """Do the work of a job while its client is there."""
     try:
         return await until_gone(request.receive, work)
@@ -236,16 +245,18 @@ async def _serve(request: Request, running: Running, work: Coroutine[Any, Any, R
 async def _http_error(request: Request, error: Exception) -> Response:
     """Say in OpenAI's shape that there is no such route or method."""
     assert isinstance(error, HTTPException)
-    raise ApiError(error.status_code, f"{request.method} {request.url.path}: {error.detail}")
+    allow = error.headers or {}
+    raise ApiError(error.status_code, f"{request.method} {request.url.path}: {error.detail}", headers=allow)
 
 
 async def _read_body(request: Request, max_bytes: int, body: bytearray) -> None:
     """Add the request's body to `body`.
 
     Raises:
-        ApiError: it is longer than `max_bytes`; no more than that is read.
+        ApiError: it says that it is no JSON, or is longer than `max_bytes`; no more than that is read.
         ClientGoneError: the client left in the middle.
     """
+    content_type.check(request.headers)
     try:
         async for part in request.stream():
             body += part

@@ -5,11 +5,22 @@ A model's own refusals come as a text inside the stream, without a status; what 
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from scalellm_trt.runtime import signature
 
-OPENAI_FIELDS: Final = {"num_return_sequences": "n", "stop_words": "stop", "return_log_probs": "logprobs"}
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+OPENAI_FIELDS: Final = {
+    "embedding_bias_ids": "logit_bias",
+    "embedding_bias_weights": "logit_bias",
+    "guided_decoding_guide": "response_format",
+    "guided_decoding_guide_type": "response_format",
+    "num_return_sequences": "n",
+    "return_log_probs": "logprobs",
+    "stop_words": "stop",
+}
 """Inputs of the model that OpenAI's API calls otherwise."""
 
 _TYPES: Final = {401: "authentication_error", 404: "not_found_error", 429: "rate_limit_error"}
@@ -25,15 +36,25 @@ class ApiError(Exception):
         status: of HTTP.
         param: the field that is wrong, if it is one.
         code: OpenAI's word for the case, if it has one.
+        headers: of the answer, beside those that every answer has.
     """
 
-    def __init__(self, status: int, message: str, *, param: str | None = None, code: str | None = None) -> None:
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        *,
+        param: str | None = None,
+        code: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
         """Take what the client is told."""
         super().__init__(message)
         self.status = status
         self.message = message
         self.param = param
         self.code = code
+        self.headers = headers or ({"retry-after": "1"} if status in (429, 503) else {})
 
     def body(self) -> dict[str, object]:
         """Return OpenAI's error object."""

@@ -14,6 +14,8 @@ from scalellm_trt.gateway.disconnect import ClientGoneError
 from scalellm_trt.gateway.errors import ApiError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from scalellm_trt.gateway.api_keys import KeyRing
@@ -88,10 +90,9 @@ class Front:
         record.error = error.message
         self._metrics.failures.labels(str(error.status)).inc()
         if record.status is None:
-            headers = {"retry-after": "1"} if error.status in (429, 503) else {}
-            await json_response(error.body(), error.status, headers)(scope, receive, send)
+            await json_response(error.body(), error.status, error.headers)(scope, receive, send)
 
 
-def json_response(body: object, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+def json_response(body: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     """Return a JSON answer."""
     return Response(orjson.dumps(body), status_code=status, headers=headers, media_type="application/json")

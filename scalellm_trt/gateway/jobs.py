@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from scalellm_trt.errors import RecipeError
+from scalellm_trt.errors import ArtefactError, RecipeError
 from scalellm_trt.gateway import tensors
 from scalellm_trt.gateway.errors import OPENAI_FIELDS, ApiError, invalid
 
@@ -24,12 +24,20 @@ class Job:
 
     Attributes:
         include_usage: end a stream with the usage.
+        siblings: what the request's other prompts ask for.
+        echoes: texts that go in front of the answers, one for each prompt; none where the prompt is not repeated.
     """
 
     model: GatewayModel
     generation: Generation
     stream: bool
     include_usage: bool
+    siblings: tuple[Generation, ...] = ()
+    echoes: tuple[str, ...] = ()
+
+    def of_each_prompt(self) -> list[Job]:
+        """Return a job for each prompt."""
+        return [replace(self, generation=each, siblings=()) for each in (self.generation, *self.siblings)]
 
 
 def find_model(models: Mapping[str, GatewayModel], name: str | None) -> GatewayModel:
@@ -62,8 +70,20 @@ def of_chat(request: ChatRequest, model: GatewayModel, options: GatewayOptions, 
 def of_completion(request: CompletionRequest, model: GatewayModel, options: GatewayOptions, request_id: str) -> Job:
     """Understand a completion; as `of_chat`."""
     wanted = request.max_tokens or options.default_max_tokens
-    ids = _prompt_ids(model, request.prompt)
-    return _job(request, model, options, request_id, ids=ids, wanted=wanted, param="prompt")
+    prompts = [_prompt_ids(model, prompt) for prompt in request.prompt]
+    first, *others = [
+        _job(request, model, options, _sibling_id(request_id, number), ids=ids, wanted=wanted, param="prompt")
+        for number, ids in enumerate(prompts)
+    ]
+    echoes = []
+    if request.echo:
+        token_bytes = model.tokenizer.token_bytes
+        echoes = [prompt if isinstance(prompt, str) else token_bytes.decode(prompt) for prompt in request.prompt]
+    return replace(first, siblings=tuple(other.generation for other in others), echoes=tuple(echoes))
+
+
+def _sibling_id(request_id: str, number: int) -> str:
+    return f"{request_id}-{number}" if number else request_id
 
 
 def of_predict(request: PredictRequest, model: GatewayModel, options: GatewayOptions, request_id: str) -> Job:
@@ -117,6 +137,9 @@ def _job(
         repetition_penalty=request.repetition_penalty,
         presence_penalty=request.presence_penalty or None,
         frequency_penalty=request.frequency_penalty or None,
+        bad_words=tuple(request.bad_words),
+        token_bias=_token_bias(request, model),
+        guide=None if request.response_format is None else request.response_format.guide(),
         has_log_probs=request.logprobs is not None and request.logprobs is not False,
         ignore_eos=request.ignore_eos,
     )
@@ -126,6 +149,14 @@ def _job(
     return Job(model=model, generation=generation, stream=request.stream, include_usage=include_usage)
 
 
+def _token_bias(request: ChatRequest | CompletionRequest, model: GatewayModel) -> tuple[tuple[int, float], ...]:
+    pairs = tuple((int(key), bias) for key, bias in request.logit_bias.items())
+    highest = max((token_id for token_id, _ in pairs), default=0)
+    if highest >= model.settings.vocab_size:
+        raise invalid("logit_bias", f"token ids must be below {model.settings.vocab_size}, found {highest}")
+    return pairs
+
+
 def _chat_ids(model: GatewayModel, messages: Sequence[Mapping[str, str]]) -> Sequence[int]:
     if model.template is None:
         raise invalid("model", f"{model.name} has no chat template; use /v1/completions")
@@ -133,6 +164,8 @@ def _chat_ids(model: GatewayModel, messages: Sequence[Mapping[str, str]]) -> Seq
         prompt = model.template.render(messages)
     except RecipeError as error:
         raise invalid("messages", error.problems[0].message) from error
+    except ArtefactError as error:
+        raise invalid("messages", f"the model's chat template fails on them: {error.message}") from error
     return model.tokenizer.encode(prompt)
 
 

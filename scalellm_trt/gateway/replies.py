@@ -113,16 +113,22 @@ class CompletionDialect(_OpenAI):
     def __init__(self, job: Job) -> None:
         """Answer `job`."""
         super().__init__(job, prefix="cmpl", kind="text_completion", chunk_kind="text_completion")
+        self._echoes, self._answers_per_prompt = job.echoes, job.generation.num_sequences
 
     def chunk(self, index: int, delta: Delta, *, is_first: bool) -> Json:
         """See `Dialect`."""
-        return self._chunk(self._choice(index, delta))
+        return self._chunk(self._choice(index, delta, self._echo(index) if is_first else ""))
 
     def whole(self, answers: Sequence[Delta], usage: Usage) -> Json:
         """See `Dialect`."""
-        return self._whole([self._choice(index, answer) for index, answer in enumerate(answers)], usage)
+        choices = [self._choice(index, answer, self._echo(index)) for index, answer in enumerate(answers)]
+        return self._whole(choices, usage)
 
-    def _choice(self, index: int, delta: Delta) -> Json:
+    def _echo(self, index: int) -> str:
+        """Return the prompt, where it is to go in front of its answers."""
+        return self._echoes[index // self._answers_per_prompt] if self._echoes else ""
+
+    def _choice(self, index: int, delta: Delta, echo: str) -> Json:
         log_probs = None
         if self._has_log_probs:
             log_probs = {
@@ -131,7 +137,7 @@ class CompletionDialect(_OpenAI):
                 "top_logprobs": None,
                 "text_offset": [token.offset for token in delta.tokens],
             }
-        return {"index": index, "text": delta.text, "logprobs": log_probs, "finish_reason": delta.finish_reason}
+        return {"index": index, "text": echo + delta.text, "logprobs": log_probs, "finish_reason": delta.finish_reason}
 
 
 class PredictDialect:

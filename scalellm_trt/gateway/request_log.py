@@ -47,6 +47,7 @@ class RequestRecord:
     model: str | None = None
     stream: bool | None = None
     user: str | None = None
+    safety_identifier: str | None = None
     metadata: Mapping[str, str] | None = None
     prompt_tokens: int | None = None
     completion_tokens: int | None = None

@@ -5,51 +5,36 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeVar
 
 import orjson
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
-from pydantic_core import PydanticCustomError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from scalellm_trt.gateway import refused
 from scalellm_trt.gateway.errors import invalid
+from scalellm_trt.gateway.prompts import PromptField
+from scalellm_trt.gateway.response_format import ResponseFormat
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from scalellm_trt.gateway.errors import ApiError
 
 Parsed = TypeVar("Parsed", bound=BaseModel)
 
 MAX_STOP_BYTES: Final = 1024
-_NO_GUIDED: Final = "guided decoding is not available here"
-_NO_TOOLS: Final = "tools are not available here"
-_NO_BIAS: Final = "the engine cannot change logits"
-# Field → why it is refused, and the values that ask for nothing and therefore pass.
-UNSUPPORTED: Final[Mapping[str, tuple[str, tuple[object, ...]]]] = {
-    "audio": ("only text is made here", ()),
-    "best_of": ("ask for answers with n", (1,)),
-    "echo": ("the prompt is not repeated", (False,)),
-    "function_call": (_NO_TOOLS, ("none",)),
-    "functions": (_NO_TOOLS, ([],)),
-    "logit_bias": (_NO_BIAS, ({},)),
-    "min_p": ("use top_p", (0, 0.0)),
-    "modalities": ("only text is made here", (["text"],)),
-    "parallel_tool_calls": (_NO_TOOLS, ()),
-    "prediction": ("predicted outputs are not available here", ()),
-    "priority": ("requests are taken in the order in which they come", (0,)),
-    "reasoning_effort": ("the effort cannot be chosen here", ()),
-    "response_format": (_NO_GUIDED, ({"type": "text"},)),
-    "service_tier": ("there is one tier only", ("auto", "default")),
-    "store": ("answers are not stored", (False,)),
-    "suffix": ("text cannot be inserted", ()),
-    "tool_choice": (_NO_TOOLS, ("none",)),
-    "tools": (_NO_TOOLS, ([],)),
-    "top_logprobs": ("the engine gives the chosen token's probability only", (0,)),
-    "web_search_options": (_NO_TOOLS, ()),
-}
+MAX_BAD_WORDS: Final = 64
+MAX_BIASES: Final = 1024
 
-StopText = Annotated[str, Field(min_length=1)]
+Word = Annotated[str, Field(min_length=1)]
+TokenKey = Annotated[str, Field(pattern=r"^[0-9]{1,9}$")]
+Bias = Annotated[float, Field(ge=-100, le=100)]
 
 
 class _Strict(BaseModel):
+    """An object of a body; as in OpenAI's API, null is the same as nothing."""
+
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_nulls(cls, value: object) -> object:
+        return {name: item for name, item in value.items() if item is not None} if isinstance(value, dict) else value
 
 
 class StreamOptions(_Strict):
@@ -68,7 +53,7 @@ class SamplingFields(_Strict):
     top_p: float = Field(default=1.0, ge=0, le=1)
     top_k: int | None = Field(default=None, ge=0, lt=2**31)
     n: int = Field(default=1, ge=1, le=128)
-    stop: list[StopText] = Field(default_factory=list, max_length=4)
+    stop: list[Word] = Field(default_factory=list, max_length=4)
     seed: int | None = Field(default=None, ge=-(2**63), lt=2**63)
     max_tokens: int | None = Field(default=None, ge=1)
     min_tokens: int | None = Field(default=None, ge=0)
@@ -76,10 +61,16 @@ class SamplingFields(_Strict):
     presence_penalty: float = Field(default=0.0, ge=-2, le=2)
     frequency_penalty: float = Field(default=0.0, ge=-2, le=2)
     repetition_penalty: float | None = Field(default=None, gt=0)
+    logit_bias: dict[TokenKey, Bias] = Field(default_factory=dict, max_length=MAX_BIASES)
+    bad_words: list[Word] = Field(default_factory=list, max_length=MAX_BAD_WORDS)
+    response_format: ResponseFormat | None = None
     user: str | None = Field(default=None, max_length=512)
-    metadata: dict[str, Annotated[str, Field(max_length=512)]] | None = Field(default=None, max_length=16)
+    safety_identifier: str | None = Field(default=None, max_length=512)
+    metadata: dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=512)]] | None = Field(
+        default=None, max_length=16
+    )
 
-    @field_validator("stop", mode="before")
+    @field_validator("stop", mode="before", json_schema_input_type=Word | list[Word])
     @classmethod
     def _several(cls, value: object) -> object:
         return [value] if isinstance(value, str) else value
@@ -99,7 +90,7 @@ class ChatMessage(_Strict):
     content: list[TextPart]
     name: str | None = None
 
-    @field_validator("content", mode="before")
+    @field_validator("content", mode="before", json_schema_input_type=str | list[TextPart])
     @classmethod
     def _parts(cls, value: object) -> object:
         return [{"type": "text", "text": value}] if isinstance(value, str) else value
@@ -120,22 +111,13 @@ class ChatRequest(SamplingFields):
 
 
 class CompletionRequest(SamplingFields):
-    """Body of `/v1/completions`: one prompt, as text or as token ids."""
+    """Body of `/v1/completions`: prompts as text or as token ids."""
 
-    prompt: str | list[int]
+    prompt: PromptField
     max_tokens: int | None = Field(default=16, ge=1)
+    echo: bool = False
     # 0 asks for the chosen token's probability, more for those of others, which no engine here gives.
     logprobs: int | None = Field(default=None, ge=0, le=0)
-
-    @field_validator("prompt", mode="before")
-    @classmethod
-    def _one_prompt(cls, value: object) -> object:
-        if isinstance(value, list) and len(value) == 1 and isinstance(value[0], str):
-            return value[0]
-        is_ids = isinstance(value, list) and all(type(item) is int and 0 <= item < 2**31 for item in value)
-        if not is_ids and not isinstance(value, str):
-            raise PydanticCustomError("prompt", "must be one text or one list of token ids")
-        return value
 
 
 class PredictRequest(_Strict):
@@ -158,12 +140,8 @@ def parse(body: bytes, schema: type[Parsed]) -> Parsed:
         raise invalid(None, f"the body is not JSON: {error}") from error
     if not isinstance(raw, dict):
         raise invalid(None, "the body must be a JSON object")
-    fields = {name: value for name, value in raw.items() if value is not None}
-    for name, (reason, neutral) in UNSUPPORTED.items():
-        if name in fields and name not in schema.model_fields and not _is_neutral(fields.pop(name), neutral):
-            raise invalid(name, f"is not supported: {reason}")
     try:
-        parsed = schema.model_validate(fields)
+        parsed = schema.model_validate(_without_refused(raw, schema))
     except ValidationError as error:
         raise _first_problem(error) from error
     if isinstance(parsed, SamplingFields):
@@ -171,22 +149,49 @@ def parse(body: bytes, schema: type[Parsed]) -> Parsed:
     return parsed
 
 
+def _without_refused(raw: dict[str, object], schema: type[BaseModel]) -> object:
+    if schema is PredictRequest:
+        return raw
+    if raw.get("best_of") == raw.get("n"):
+        # Of as many answers as are wanted none is the best.
+        raw.pop("best_of", None)
+    if isinstance(raw.get("messages"), list):
+        messages = raw["messages"]
+        assert isinstance(messages, list)
+        raw["messages"] = [
+            refused.take_out(message, refused.IN_MESSAGES, prefix=f"messages.{position}.")
+            for position, message in enumerate(messages)
+        ]
+    raw["stream_options"] = refused.take_out(
+        raw.get("stream_options"), refused.IN_STREAM_OPTIONS, prefix="stream_options."
+    )
+    return refused.take_out(raw, refused.IN_REQUESTS, own=schema.model_fields)
+
+
 def _check(fields: SamplingFields) -> None:
     if fields.stream_options is not None and not fields.stream:
         raise invalid("stream_options", "is only allowed when stream is true")
-    if any(len(text.encode()) > MAX_STOP_BYTES for text in fields.stop):
-        raise invalid("stop", f"a text may have at most {MAX_STOP_BYTES} bytes")
-
-
-def _is_neutral(value: object, neutral: tuple[object, ...]) -> bool:
-    return any(type(value) is type(item) and value == item for item in neutral)
+    for name, words in (("stop", fields.stop), ("bad_words", fields.bad_words)):
+        if any(len(text.encode()) > MAX_STOP_BYTES for text in words):
+            raise invalid(name, f"a text may have at most {MAX_STOP_BYTES} bytes")
+    if isinstance(fields, CompletionRequest) and fields.stream and len(fields.prompt) > 1:
+        raise invalid("prompt", "several prompts cannot be streamed; send them apart, or without stream")
+    if isinstance(fields, CompletionRequest) and fields.echo and fields.logprobs is not None:
+        raise invalid("echo", "is not possible with logprobs: the engine gives none for the prompt")
 
 
 def _first_problem(error: ValidationError) -> ApiError:
     problem = error.errors(include_url=False, include_input=False)[0]
-    param = ".".join(map(str, problem["loc"]))
+    param = _path(problem["loc"])
     if problem["type"] == "extra_forbidden":
         return invalid(param, "is not a field of this request")
     if problem["type"] == "missing":
         return invalid(param, "is missing")
     return invalid(param, problem["msg"][:1].lower() + problem["msg"][1:])
+
+
+def _path(places: tuple[int | str, ...]) -> str:
+    """Return where a problem is in the words of the body, which holds neither pydantic's `[key]` nor a union's tag."""
+    if places[:1] == ("response_format",):
+        places = places[:1] + places[2:]
+    return ".".join(str(place) for place in places if place != "[key]")

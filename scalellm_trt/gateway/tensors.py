@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from array import array
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from scalellm_trt.gateway.contract import Asked, TokenChunk
 from scalellm_trt.gateway.errors import from_model
@@ -23,6 +23,14 @@ _FORMATS: Final = {"BOOL": "?", "INT32": "i", "UINT64": "Q", "FP32": "f"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Guide:
+    """What guided decoding holds an answer to, in TensorRT-LLM's words; `text` is the schema of `json_schema`."""
+
+    kind: Literal["json", "json_schema"]
+    text: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Generation:
     """What a model is asked for. None leaves a choice to the model.
 
@@ -32,6 +40,8 @@ class Generation:
         max_tokens: new tokens of each sequence, at most.
         num_sequences: answers to the same prompt.
         stop: texts that end an answer.
+        bad_words: texts that must not be made.
+        token_bias: (id, value added to that token's logit).
         ignore_eos: go on after the model's end token.
         is_stream: tokens as they are made; otherwise all in one response.
     """
@@ -51,6 +61,9 @@ class Generation:
     repetition_penalty: float | None = None
     presence_penalty: float | None = None
     frequency_penalty: float | None = None
+    bad_words: tuple[str, ...] = ()
+    token_bias: tuple[tuple[int, float], ...] = ()
+    guide: Guide | None = None
     has_log_probs: bool = False
     ignore_eos: bool = False
 
@@ -71,12 +84,28 @@ def inputs(generation: Generation) -> dict[str, list[int] | list[float] | list[b
             tensors[name] = [value]
     if generation.stop:
         tensors["stop_words"] = [word.encode() for word in generation.stop]
+    tensors |= _guidance(generation)
     if generation.num_sequences > 1:
         tensors["num_return_sequences"] = [generation.num_sequences]
     if generation.has_log_probs:
         tensors["return_log_probs"] = [True]
     if generation.ignore_eos:
         tensors["end_id"] = [-1]
+    return tensors
+
+
+def _guidance(generation: Generation) -> dict[str, list[int] | list[float] | list[bytes]]:
+    """Return the tensors that forbid, favour or prescribe tokens."""
+    tensors: dict[str, list[int] | list[float] | list[bytes]] = {}
+    if generation.bad_words:
+        tensors["bad_words"] = [word.encode() for word in generation.bad_words]
+    if generation.token_bias:
+        tensors["embedding_bias_ids"] = [token_id for token_id, _ in generation.token_bias]
+        tensors["embedding_bias_weights"] = [weight for _, weight in generation.token_bias]
+    if generation.guide is not None:
+        tensors["guided_decoding_guide_type"] = [generation.guide.kind.encode()]
+        if generation.guide.text is not None:
+            tensors["guided_decoding_guide"] = [generation.guide.text.encode()]
     return tensors
 
 

@@ -32,6 +32,7 @@ UNSUPPORTED_INPUTS: Mapping[str, str] = MappingProxyType(
     {
         "bad_words": "the LLM API forbids single tokens only, not words",
         "embedding_bias_words": _ELSEWHERE,
+        "embedding_bias_ids": _ELSEWHERE,
         "embedding_bias_weights": _ELSEWHERE,
         "return_log_probs": "which of them the LLM API gives differs between its releases",
         "return_context_logits": _ELSEWHERE,

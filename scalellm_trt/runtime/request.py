@@ -21,6 +21,7 @@ _MAX_INT32 = 2**31 - 1
 _MIN_TEMPERATURE = 1e-5
 _MAX_WORDS = 64
 _MAX_WORD_BYTES = 1024
+_MAX_BIASES = 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -190,19 +191,23 @@ def _bad_words(inputs: Inputs, tokenizer: PromptTokenizer) -> tuple[tuple[int, .
 
 
 def _token_bias(inputs: Inputs, tokenizer: PromptTokenizer, settings: ServiceSettings) -> tuple[tuple[int, float], ...]:
-    """Return the ids of each word in `embedding_bias_words` with the weight at its place."""
+    """Return tokens with the weight at their place: the tokens of each word, or those given as ids."""
     words = _words(inputs, "embedding_bias_words")
-    weights = inputs.reals("embedding_bias_weights", max_count=_MAX_WORDS)
-    if len(words) != len(weights):
+    ids = inputs.ids("embedding_bias_ids", max_count=_MAX_BIASES) or ()
+    if words and ids:
+        raise InvalidRequestError("embedding_bias_ids: must not be given together with embedding_bias_words")
+    if ids and not 0 <= min(ids) <= max(ids) < settings.vocab_size:
+        message = f"embedding_bias_ids: must lie between 0 and {settings.vocab_size - 1}"
+        raise InvalidRequestError(message)
+    biased = [tokenizer.encode_word(word) for word in words] or [(token_id,) for token_id in ids]
+    weights = inputs.reals("embedding_bias_weights", max_count=_MAX_BIASES)
+    if len(biased) != len(weights):
+        kind = "ids" if ids else "words"
         message = (
-            f"embedding_bias_weights: must hold one value for each of the {len(words)} words, found {len(weights)}"
+            f"embedding_bias_weights: must hold one value for each of the {len(biased)} {kind}, found {len(weights)}"
         )
         raise InvalidRequestError(message)
-    pairs = [
-        (token_id, weight)
-        for word, weight in zip(words, weights, strict=True)
-        for token_id in tokenizer.encode_word(word)
-    ]
+    pairs = [(token_id, weight) for group, weight in zip(biased, weights, strict=True) for token_id in group]
     return tuple(pair for pair in pairs if pair[0] < settings.vocab_size)
 
 

@@ -58,6 +58,7 @@ INPUTS: tuple[Tensor, ...] = (
     # What only some engines can do.
     Tensor("decoder_text_input", "TYPE_STRING"),
     Tensor("embedding_bias_words", "TYPE_STRING", (-1,)),
+    Tensor("embedding_bias_ids", "TYPE_INT32", (-1,)),  # added: tokens in place of words
     Tensor("embedding_bias_weights", "TYPE_FP32", (-1,)),
     Tensor("guided_decoding_guide_type", "TYPE_STRING"),
     Tensor("guided_decoding_guide", "TYPE_STRING"),

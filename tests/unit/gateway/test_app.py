@@ -13,6 +13,7 @@ import openai
 import psutil
 import pytest
 
+from tests.fakes import small_tokenizer
 from tests.fakes.gateways import MODEL, RunningGateway, running, write_repository
 from tests.fakes.token_server import LOG_PROB, TokenServer
 
@@ -30,7 +31,7 @@ def _until(condition: Callable[[], bool], timeout_s: float = 5) -> None:
         time.sleep(0.01)
 
 
-def _complete(client: openai.OpenAI, prompt: str | list[int] = TEXT, **fields: Any) -> Any:
+def _complete(client: openai.OpenAI, prompt: str | list[int] | list[str] = TEXT, **fields: Any) -> Any:
     return client.completions.create(model=MODEL, prompt=prompt, **{"max_tokens": 100, **fields})
 
 
@@ -166,16 +167,12 @@ def test_max_tokens_is_clamped_to_what_the_engine_holds(client: openai.OpenAI, s
         ({"seed": 1.5}, "seed"),
         ({"min_tokens": 50}, "min_tokens"),
         ({"presence_penalty": 1.0}, "presence_penalty"),
-        ({"logit_bias": {"5": 1}}, "logit_bias"),
+        ({"logit_bias": {"263": 1}}, "logit_bias"),
         ({"logprobs": 1}, "logprobs"),
-        ({"echo": True}, "echo"),
-        ({"best_of": 2}, "best_of"),
-        ({"suffix": "x"}, "suffix"),
-        ({"tools": [{}]}, "tools"),
-        ({"response_format": {"type": "json_object"}}, "response_format"),
         ({"stream_options": {"include_usage": True}}, "stream_options"),
         ({"stream": True, "stream_options": {"x": 1}}, "stream_options.x"),
-        ({"prompt": ["a", "b"]}, "prompt"),
+        ({"prompt": ["a", "b"], "stream": True}, "prompt"),
+        ({"prompt": ["a", ""]}, "prompt"),
         ({"prompt": ""}, "prompt"),
         ({"prompt": [5] * 1001}, "prompt"),
         ({"prompt": [100_000]}, "prompt"),
@@ -193,24 +190,77 @@ def test_what_cannot_be_honoured_is_refused_by_name(
     assert error["message"].startswith(param)
 
 
-def test_values_that_ask_for_nothing_pass(gateway: RunningGateway, server: TokenServer) -> None:
-    neutral: dict[str, Any] = {
-        "logit_bias": {},
-        "best_of": 1,
-        "echo": False,
-        "tools": [],
-        "presence_penalty": 0,
-        "suffix": None,
-    }
-    assert _post(gateway, **neutral, response_format={"type": "text"}).status_code == 200
+@pytest.mark.parametrize("logprobs", [None, 0])
+def test_several_prompts_are_answered_in_order(client: openai.OpenAI, server: TokenServer, logprobs: Any) -> None:
+    answer = _complete(client, ["one", "the two", "3"], n=2, logprobs=logprobs)
+    assert [choice.text for choice in answer.choices] == ["one", "one", "the two", "the two", "3", "3"]
+    assert [choice.index for choice in answer.choices] == [0, 1, 2, 3, 4, 5]
+    lengths = [len(request["input_ids"]) for request in server.requests]
+    assert len(lengths) == 3
+    assert answer.usage.prompt_tokens == sum(lengths)
+    assert answer.usage.completion_tokens == 2 * sum(lengths) + 6
 
 
-def test_an_image_is_refused_where_it_stands(gateway: RunningGateway) -> None:
-    content = [{"type": "text", "text": "x"}, {"type": "image_url", "text": "y"}]
-    answer = httpx.post(
-        f"{gateway.url}/v1/chat/completions", json={"model": MODEL, "messages": [{"role": "user", "content": content}]}
-    )
-    assert answer.json()["error"]["param"] == "messages.0.content.1.type"
+def test_when_one_of_several_prompts_fails_all_do(gateway: RunningGateway, server: TokenServer) -> None:
+    server.failure = "max_queue_size: 9 requests are waiting"
+    assert _post(gateway, prompt=["a", "b"]).status_code == 503
+    _until(lambda: _metric(gateway, "scalellm_num_requests_running") == 0)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_echo_puts_the_prompt_in_front(client: openai.OpenAI, server: TokenServer, stream: bool) -> None:
+    prompts: tuple[str | list[int], ...] = ("ab🙂", [5, 6])
+    for prompt in prompts:
+        parts = _complete(client, prompt, echo=True, n=2, stream=stream)
+        texts = {0: "", 1: ""}
+        for choice in (choice for part in (parts if stream else [parts]) for choice in part.choices):
+            texts[choice.index] += choice.text
+        expected = prompt if isinstance(prompt, str) else small_tokenizer.byte_level().decode(prompt)
+        assert texts == {0: expected * 2, 1: expected * 2}
+
+
+def test_what_forbids_favours_or_prescribes_tokens_reaches_the_engine(
+    client: openai.OpenAI, server: TokenServer
+) -> None:
+    schema = {"type": "object", "properties": {"a": {"default": None}}}
+    formats: list[Any] = [
+        {"type": "json_schema", "json_schema": {"name": "x", "schema": schema, "strict": True}},
+        {"type": "json_object"},
+        {"type": "text"},
+    ]
+    for response_format in formats:
+        client.chat.completions.create(
+            model=MODEL,
+            messages=[{"role": "user", "content": "Hi"}],
+            logit_bias={"5": -100, "7": 1},
+            response_format=response_format,
+            extra_body={"bad_words": ["é", "x"]},
+        )
+    first, second, third = server.requests
+    assert (first["embedding_bias_ids"], first["embedding_bias_weights"]) == ([5, 7], [-100.0, 1.0])
+    assert first["bad_words"] == ["é".encode(), b"x"]
+    assert first["guided_decoding_guide_type"] == [b"json_schema"]
+    assert json.loads(first["guided_decoding_guide"][0]) == schema
+    assert (second["guided_decoding_guide_type"], "guided_decoding_guide" in second) == ([b"json"], False)
+    assert "guided_decoding_guide_type" not in third
+
+
+@pytest.mark.parametrize(
+    ("refusal", "param"),
+    [
+        ("embedding_bias_ids: the engine cannot", "logit_bias"),
+        ("guided_decoding_guide_type: is not available", "response_format"),
+        ("bad_words: the engine cannot", "bad_words"),
+        ("num_return_sequences: at most 4", "n"),
+    ],
+)
+def test_a_refusal_of_the_model_names_openais_field(
+    gateway: RunningGateway, server: TokenServer, refusal: str, param: str
+) -> None:
+    server.failure = refusal
+    answer = _post(gateway)
+    assert answer.status_code == 400
+    assert answer.json()["error"]["param"] == param
 
 
 @pytest.mark.parametrize(
@@ -364,12 +414,35 @@ def test_a_request_is_a_line_in_the_log_under_its_id(gateway: RunningGateway, se
 
 def test_bad_bodies_and_routes_have_openais_shape(gateway: RunningGateway) -> None:
     path = f"{gateway.url}/v1/completions"
-    for content in (b"{", b"[]", b"\xff", b'{"model": NaN}'):
+    bodies = (
+        b"", b"{", b"[]", b"null", b"\xff", b'{"model": NaN}', b'{"model": "echo", "prompt": "\\ud800"}',
+        b'{"model": "echo", "prompt": ' + b"[" * 100_000, b'{"model": "echo", "prompt": "x", "temperature": 1e999}',
+        b'{"model": "echo", "prompt": ' + b"[" * 900 + b"]" * 900 + b"}", b'{"model": "echo", "prompt": {"a": 1}}',
+        b'{"model": "echo", "prompt": "x", "seed": 123456789012345678901234567890}', b'\xef\xbb\xbf{"model": "echo"}',
+        b'{"model": ["echo"], "prompt": "x"}', b'{"prompt": "x"}',
+    )  # fmt: skip
+    for content in bodies:
         answer = httpx.post(path, content=content)
-        assert answer.status_code == 400
+        assert answer.status_code == 400, content[:80]
         assert answer.json()["error"]["type"] == "invalid_request_error"
-    assert httpx.get(path).status_code == 405
+    wrong = httpx.get(path)
+    assert (wrong.status_code, wrong.headers["allow"]) == (405, "POST")
+    assert wrong.json()["error"]["type"] == "invalid_request_error"
     assert httpx.get(f"{gateway.url}/v1/nothing").json()["error"]["type"] == "not_found_error"
+
+
+def test_a_body_that_says_it_is_no_json_is_refused(gateway: RunningGateway, server: TokenServer) -> None:
+    body = json.dumps({"model": MODEL, "prompt": "x"})
+    kinds = {
+        "application/json; charset=utf-8": 200, "Application/JSON": 200, "application/x-www-form-urlencoded": 200,
+        "application/merge-patch+json": 200, "text/plain": 415, "multipart/form-data; boundary=x": 415, "x": 415,
+    }  # fmt: skip
+    for kind, status in kinds.items():
+        answer = httpx.post(f"{gateway.url}/v1/completions", content=body, headers={"content-type": kind})
+        assert answer.status_code == status, kind
+    compressed = httpx.post(f"{gateway.url}/predict", content=body, headers={"content-encoding": "gzip"})
+    assert compressed.status_code == 415
+    assert compressed.json()["error"]["code"] == "unsupported_content_encoding"
 
 
 def test_key_and_limits_keep_out(server: TokenServer, tmp_path: Path) -> None:

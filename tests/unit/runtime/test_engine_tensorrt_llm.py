@@ -172,6 +172,10 @@ def test_bad_words_and_a_bias_reach_the_engine(front: Front) -> None:
     assert response["output_ids"] == [[66, 68, 69]]
     [response] = front.answer(input_ids=[65], max_tokens=2, embedding_bias_words=[b"A"], embedding_bias_weights=[200.0])
     assert response["output_ids"] == [[front.tokenizer.encode("A").ids[0]] * 2]
+    [response] = front.answer(
+        input_ids=[65], max_tokens=2, embedding_bias_ids=[70, 9], embedding_bias_weights=[9.0, 200.0]
+    )
+    assert response["output_ids"] == [[9, 9]]
 
 
 def test_sequences_differ_when_sampled_and_the_first_is_the_answer_to_a_request_for_one(front: Front) -> None:
@@ -256,6 +260,18 @@ def test_a_cancel_that_shows_no_effect_is_followed_by_a_stop(tmp_path: Path, mon
         (
             {"input_ids": [1], "max_tokens": 1, "embedding_bias_words": [b"a"]},
             "embedding_bias_weights: must hold one value for each of the 1 words, found 0",
+        ),
+        (
+            {"input_ids": [1], "max_tokens": 1, "embedding_bias_ids": [1, 2], "embedding_bias_weights": [1.0]},
+            "embedding_bias_weights: must hold one value for each of the 2 ids, found 1",
+        ),
+        (
+            {"input_ids": [1], "max_tokens": 1, "embedding_bias_ids": [-1], "embedding_bias_weights": [1.0]},
+            "embedding_bias_ids: must lie between 0 and",
+        ),
+        (
+            {"input_ids": [1], "max_tokens": 1, "embedding_bias_ids": [1], "embedding_bias_words": [b"a"]},
+            "embedding_bias_ids: must not be given together",
         ),
     ],
 )
