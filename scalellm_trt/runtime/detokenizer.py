@@ -21,7 +21,7 @@ _BYTE_TOKEN = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 
 
 class UnsupportedTokenizerError(Exception):
-    """This tokenizer's decoder is none of those that the Llama family uses; the message names it."""
+    """This tokenizer's decoder is none of those that are known here; the message names it."""
 
 
 class TokenBytes:
@@ -97,6 +97,8 @@ class _DecoderRules:
         self._replacements: list[tuple[str, str]] = []
         self._is_byte_level = False
         self._has_byte_tokens = False
+        self._continuation: str | None = None
+        self._cleans_up = False
         for step in _steps(decoder):
             handler = _HANDLERS.get(step["type"])
             if handler is None:
@@ -109,9 +111,17 @@ class _DecoderRules:
             return bytes([int(match.group(1), 16)])
         for old, new in self._replacements:
             token = token.replace(old, new)
+        if self._continuation is not None:
+            token = self._word_piece(token, self._continuation)
         if self._is_byte_level and all(char in _BYTE_OF_CHAR for char in token):
             return bytes([_BYTE_OF_CHAR[char] for char in token])
         return token.encode()
+
+    def _word_piece(self, token: str, continuation: str) -> str:
+        token = token[len(continuation) :] if token.startswith(continuation) else f" {token}"
+        for old, new in _CLEAN_UPS if self._cleans_up else ():
+            token = token.replace(old, new)
+        return token
 
     def take_byte_level(self, _step: dict[str, Any]) -> None:
         self._is_byte_level = True
@@ -139,6 +149,16 @@ class _DecoderRules:
         self._replacements.append((step["replacement"], " "))
         self.strips_leading_space = step.get("prepend_scheme", "always") != "never"
 
+    def take_word_piece(self, step: dict[str, Any]) -> None:
+        self._continuation, self._cleans_up = step["prefix"], step["cleanup"]
+        self.strips_leading_space = True
+
+
+# What tokenizers' `cleanup` does to each token, in its order.
+_CLEAN_UPS = (
+    (" .", "."), (" ?", "?"), (" !", "!"), (" ,", ","), (" ' ", "'"), (" n't", "n't"), (" 'm", "'m"),
+    (" do not", " don't"), (" 's", "'s"), (" 've", "'ve"), (" 're", "'re"),
+)  # fmt: skip
 
 _HANDLERS: dict[str, Callable[[_DecoderRules, dict[str, Any]], None]] = {
     "ByteLevel": _DecoderRules.take_byte_level,
@@ -147,6 +167,7 @@ _HANDLERS: dict[str, Callable[[_DecoderRules, dict[str, Any]], None]] = {
     "Replace": _DecoderRules.take_replace,
     "Strip": _DecoderRules.take_strip,
     "Metaspace": _DecoderRules.take_metaspace,
+    "WordPiece": _DecoderRules.take_word_piece,
 }
 
 
