@@ -18,7 +18,7 @@ from scalellm_trt.artefacts.types import TritonModel
 from scalellm_trt.backends.runtime_files import files_behind
 from scalellm_trt.backends.text_model import TEXT_INPUTS, TEXT_OUTPUTS
 from scalellm_trt.gateway.answer_text import AnswerText
-from scalellm_trt.gateway.tensors import TokenChunk
+from scalellm_trt.gateway.contract import TokenChunk
 from scalellm_trt.runtime.settings import ServiceSettings
 from scalellm_trt.triton import repository
 from tests.fakes import repeating_engine, small_tokenizer
