@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scalellm_trt.cli.reference import cli_reference
+from scalellm_trt.gateway import openapi
 from scalellm_trt.gateway.config_reference import gateway_json_schema, gateway_reference
 from scalellm_trt.plan.reference import combinations_reference
 from scalellm_trt.recipe.json_schema import json_schema_text
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parent.parent
 GENERATED: dict[str, Callable[[], str]] = {
     "docs/reference/cli.md": cli_reference,
+    "docs/reference/openapi.json": openapi.text,
     "docs/reference/combinations.md": combinations_reference,
     "docs/reference/gateway.md": gateway_reference,
     "docs/reference/recipe.md": recipe_reference,

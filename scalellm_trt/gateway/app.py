@@ -14,7 +14,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from scalellm_trt.gateway import content_type, jobs, kserve, schemas, upstreams, whole_answer
+from scalellm_trt.gateway import content_type, jobs, kserve, openapi, schemas, upstreams, whole_answer
 from scalellm_trt.gateway.admission import Admission
 from scalellm_trt.gateway.api_keys import KeyRing
 from scalellm_trt.gateway.disconnect import ClientGoneError, until_gone
@@ -136,6 +136,10 @@ class Gateway:
         self._note_present()
         return Response(self.metrics.render(), headers={"content-type": METRICS_TYPE})
 
+    async def describe(self, request: Request) -> Response:
+        """Answer `/openapi.json`."""
+        return json_response(openapi.description(*self.models))
+
     async def _job(
         self,
         request: Request,
@@ -219,6 +223,7 @@ def make_app(models: Mapping[str, GatewayModel], options: GatewayOptions) -> ASG
         *(Route(path, gateway.ready) for path in ("/health", "/health/ready", "/v2/health/ready")),
         *kserve.routes(gateway.ask),
         Route("/metrics", gateway.render_metrics),
+        Route("/openapi.json", gateway.describe),
     ]
     app = Starlette(routes=routes, lifespan=gateway.lifespan, exception_handlers={HTTPException: _http_error})
     app.add_middleware(

@@ -70,7 +70,7 @@ class SamplingFields(_Strict):
         default=None, max_length=16
     )
 
-    @field_validator("stop", mode="before", json_schema_input_type=Word | list[Word])
+    @field_validator("stop", mode="before", json_schema_input_type=Word | Annotated[list[Word], Field(max_length=4)])
     @classmethod
     def _several(cls, value: object) -> object:
         return [value] if isinstance(value, str) else value
