@@ -80,9 +80,17 @@ def test_several_answers_and_log_probs_come_back(client: openai.OpenAI) -> None:
 
 
 def test_what_the_engine_cannot_do_is_refused_by_name(client: openai.OpenAI) -> None:
-    for fields in ({"best_of": 2}, {"logit_bias": {"5": 1}}):
+    for fields in ({"best_of": 2}, {"suffix": "x"}, {"response_format": {"type": "json_object"}}):
         with pytest.raises(openai.BadRequestError, match=next(iter(fields))):
-            _text(client, "x", **fields)
+            _text(client, "x", extra_body=fields)
+
+
+def test_what_is_said_of_tokens_counts(client: openai.OpenAI) -> None:
+    favoured = _text(client, "x", max_tokens=3, logit_bias={"300": 100})
+    assert favoured == favoured[: len(favoured) // 3] * 3
+    plain = _text(client, "1, 2, 3,", max_tokens=4)
+    assert "4" in plain
+    assert "4" not in _text(client, "1, 2, 3,", max_tokens=4, extra_body={"bad_words": ["4"]})
 
 
 def test_many_requests_run_at_once(client: openai.OpenAI) -> None:
