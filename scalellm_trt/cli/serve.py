@@ -72,7 +72,8 @@ def serve(
             _announce(running.endpoint, running.log, as_json=as_json)
             running.wait()
         except KeyboardInterrupt:
-            print("stopping: running requests may end, Ctrl-C again ends them now", file=sys.stderr)
+            left = f"running requests have {exit_timeout} s to end, Ctrl-C again ends them now"
+            print(f"stopping: {left}", file=sys.stderr)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
