@@ -112,7 +112,7 @@ def _print_steps(steps: Steps, recipe: Path, plan: Plan) -> None:
     on.print()
     for step, reasons in steps:
         what = f"would run: {'; '.join(reasons)}" if reasons else "unchanged"
-        on.print(f"{step:<9} {escape(what)}", soft_wrap=True)
+        on.print(f"{step:<9} {escape(what)}")
     on.print(f"\nNext: [bold]{escape(shlex.join(pipeline.build_command(recipe, plan)))}[/]", soft_wrap=True)
 
 

@@ -75,7 +75,7 @@ def show_decisions(plan: Plan, on: Console) -> None:
         return
     on.print("\n[bold]decided, because[/]")
     for decision in plan.decisions:
-        on.print(f"{_marked(decision)}: [bold]{escape(decision.value)}[/]", soft_wrap=True)
+        on.print(f"{_marked(decision)}: [bold]{escape(decision.value)}[/]")
         on.print(Padding(_reason(decision), (0, 0, 0, 4)))
 
 
@@ -196,7 +196,7 @@ def _show_warnings(plan: Plan, machine: Machine, on: Console) -> None:
     for budget in short:
         needed, here = format_gib(budget.total_bytes), format_gib(budget.available_bytes)
         text = f"! {budget.stage} needs {needed} of host memory: this machine, which has no GPU, has {here}."
-        on.print(f"[yellow]{text} Run it where the card is.[/]", soft_wrap=True)
+        on.print(f"[yellow]{text} Run it where the card is.[/]")
     needed_here = [b.total_bytes for b in plan.budgets if b.place == "host" and not b.is_advisory]
     if needed_here and max(needed_here) > machine.memory_available_bytes:
         free = format_gib(machine.memory_available_bytes)

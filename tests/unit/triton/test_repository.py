@@ -1,90 +1,22 @@
+"""repository: publish, roll back and remove services beside each other and beside what is not ours."""
+
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from scalellm_trt.artefacts import publish as switching
-from scalellm_trt.artefacts.publish import untraced
 from scalellm_trt.artefacts.types import Stamp
-from scalellm_trt.errors import ArtefactError, StageError
+from scalellm_trt.errors import ArtefactError
 from scalellm_trt.triton import repository, repository_check, repository_manifest
-from tests.fakes.sudden_death import run_killed_at, steps_of
-from tests.fakes.triton_models import make_engine, make_model
+from tests.fakes.triton_models import make_engine
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
-    from scalellm_trt.artefacts.publish import Trace
-
-
-@dataclass
-class Desk:
-    """A project's directories, and short calls on its repository."""
-
-    directory: Path
-
-    @property
-    def root(self) -> Path:
-        return self.directory / "triton_repo"
-
-    @property
-    def state_dir(self) -> Path:
-        return self.directory / "builds" / ".cache" / "repository"
-
-    def publish(
-        self,
-        version: str,
-        *,
-        service: str = "chat",
-        models: tuple[str, ...] = ("chat",),
-        stamp: Stamp | None = None,
-        trace: Trace = untraced,
-    ) -> None:
-        engine = self.directory / "engines" / version
-        if not engine.exists():
-            make_engine(engine, version)
-        repository.publish(
-            [make_model(name, engine=engine, version=version) for name in models],
-            service=service,
-            recipe=f"recipes/{service}.yaml",
-            owner_digest=f"digest of {version}",
-            engine_digest=f"engine {version}",
-            root=self.root,
-            state_dir=self.state_dir,
-            stamp=stamp,
-            trace=trace,
-        )
-
-    def version_of(self, model: str) -> str:
-        """Return the version in which all files of a model's directory agree."""
-        directory = self.root / model
-        found = {
-            (directory / "1" / "engine" / "config.json").read_text(),
-            (directory / "1" / "engine" / "weights" / "rank0.bin").read_text()[:1],
-            (directory / "1" / "service.json").read_text().split('"version": "')[1][0],
-            (directory / "config.pbtxt").read_text().split('"version" value { string_value: "')[1][0],
-        }
-        assert len(found) == 1, f"{directory} is a mixture: {found}"
-        return found.pop()
-
-    def leftovers(self) -> list[str]:
-        """Name what commands left behind in the state directory besides the lock and previous versions."""
-        return sorted({entry.name for entry in self.state_dir.iterdir()} - {"lock", "previous"})
-
-
-@pytest.fixture
-def desk(tmp_path: Path) -> Desk:
-    return Desk(tmp_path)
-
-
-@pytest.fixture(autouse=True)
-def _no_wait_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A killed process loses nothing that it wrote; only a power cut needs fsync, which costs seconds here."""
-    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
+    from tests.fakes.publishing_desk import Desk
 
 
 def test_a_published_service_is_complete_and_recorded(desk: Desk) -> None:
@@ -255,154 +187,11 @@ def test_is_current_notices_another_digest_and_a_changed_file(desk: Desk) -> Non
     assert not repository.is_current(desk.root, "chat", "digest of 1")
 
 
-@pytest.mark.parametrize(
-    ("action", "can_exchange"), [("publish", True), ("publish", False), ("rollback", True), ("remove", True)]
-)
-def test_a_kill_at_any_step_leaves_old_or_new_and_the_next_command_ends_it(
-    tmp_path: Path, action: str, can_exchange: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    if not can_exchange:
-        monkeypatch.setattr(switching, "exchange", lambda one, other: False)
-    actions: dict[str, Callable[[Desk, Trace], object]] = {
-        "publish": lambda desk, trace: desk.publish("3", models=("chat", "extra"), trace=trace),
-        "rollback": lambda desk, trace: repository.rollback(
-            "chat", root=desk.root, state_dir=desk.state_dir, trace=trace
-        ),
-        "remove": lambda desk, trace: repository.remove("chat", root=desk.root, state_dir=desk.state_dir, trace=trace),
-    }
-    outcomes = {"publish": {"chat": "3", "extra": "3"}, "rollback": {"chat": "1"}, "remove": {}}
-
-    def prepared(name: str) -> Desk:
-        desk = Desk(tmp_path / name)
-        desk.publish("1")
-        desk.publish("2", models=("chat", "extra"))
-        make_engine(desk.directory / "engines" / "3", "3")
-        return desk
-
-    def found(desk: Desk) -> dict[str, str]:
-        return {entry.name: desk.version_of(entry.name) for entry in sorted(desk.root.iterdir()) if entry.is_dir()}
-
-    before = {"chat": "2", "extra": "2"}
-    num_steps = len(steps_of(lambda trace: actions[action](prepared("whole"), trace)))
-    for index in range(num_steps):
-        desk = prepared(str(index))
-        assert run_killed_at(index, lambda trace, desk=desk: actions[action](desk, trace))  # type: ignore[misc]
-        for name, version in found(desk).items():
-            assert version in {before[name], outcomes[action].get(name)}
-        if can_exchange and action != "remove":
-            assert "chat" in found(desk)
-        repository.recover(desk.root, desk.state_dir)
-        assert found(desk) in (before, outcomes[action])
-        recorded = repository.describe(desk.root).services.get("chat", ())
-        assert sorted(recorded) == sorted(found(desk))
-        assert desk.leftovers() == []
-        if recorded:
-            repository_check.check(desk.root)
-        actions["publish"](desk, untraced)
-        assert found(desk) == {"chat": "3", "extra": "3"}
-
-
-def test_recover_tells_whether_there_was_something_to_finish(desk: Desk) -> None:
-    desk.publish("1")
-    assert not repository.recover(desk.root, desk.state_dir)
-    steps = steps_of(lambda trace: desk.publish("2", trace=trace))
-    assert run_killed_at(steps.index("switch chat"), lambda trace: desk.publish("3", trace=trace))
-    assert repository.recover(desk.root, desk.state_dir)
-    assert desk.version_of("chat") == "3"
-
-
-def test_an_engine_that_is_missing_is_named_and_nothing_is_left(desk: Desk) -> None:
-    desk.publish("1")
-    with pytest.raises(ArtefactError, match="nowhere: is missing"):
-        repository.publish(
-            [make_model("chat", engine=desk.directory / "nowhere")],
-            service="chat",
-            recipe="r.yaml",
-            owner_digest="x",
-            engine_digest="y",
-            root=desk.root,
-            state_dir=desk.state_dir,
-        )
-    assert desk.version_of("chat") == "1"
-    assert desk.leftovers() == []
-
-
-def test_a_file_name_that_leads_out_of_the_model_is_refused(desk: Desk) -> None:
-    model = make_model("chat", source=Path(__file__))
-    bad = type(model)(
-        **{field: getattr(model, field) for field in model.__slots__} | {"source_files": {"../x": Path(__file__)}}
-    )
-    with pytest.raises(ArtefactError, match="leads out"):
-        repository.publish(
-            [bad],
-            service="chat",
-            recipe="r",
-            owner_digest="x",
-            engine_digest="y",
-            root=desk.root,
-            state_dir=desk.state_dir,
-        )
-
-
-def test_a_disk_that_refuses_is_a_stage_error(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(self: Path, *args: object, **kwargs: object) -> int:
-        raise OSError(28, "No space left on device", str(self))
-
-    desk.publish("1")
-    make_engine(desk.directory / "engines" / "2", "2")
-    monkeypatch.setattr(Path, "write_text", full)
-    with pytest.raises(StageError, match="No space left on device"):
-        desk.publish("2")
-    monkeypatch.undo()
-    assert desk.version_of("chat") == "1"
-    assert desk.leftovers() == []
-
-
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"schema": 9}', '{"schema": 1, "services": {"a": {"name": 3}}}'])
-def test_a_damaged_manifest_is_an_artefact_error_with_its_path(desk: Desk, text: str) -> None:
-    desk.root.mkdir()
-    (desk.root / "manifest.json").write_text(text)
-    with pytest.raises(ArtefactError, match=r"triton_repo/manifest\.json"):
-        repository.list_services(desk.root)
-
-
 def test_the_manifest_reads_back_as_it_was_written(desk: Desk) -> None:
     desk.publish("1")
     desk.publish("2")
     manifest = repository_manifest.read(desk.root)
     assert repository_manifest.to_text(manifest) == (desk.root / "manifest.json").read_text()
-
-
-def test_the_check_names_missing_and_shortened_files(desk: Desk) -> None:
-    desk.publish("1")
-    (desk.root / "chat/1/service.json").unlink()
-    os.truncate(desk.root / "chat/config.pbtxt", 3)
-    with pytest.raises(ArtefactError) as caught:
-        repository_check.check(desk.root)
-    assert "chat/1/service.json is missing" in str(caught.value)
-    assert "chat/config.pbtxt has 3 bytes, published were" in str(caught.value)
-
-
-@pytest.mark.parametrize("name", [".hidden", "notes"])
-def test_the_check_names_a_directory_that_stops_tritonserver(desk: Desk, name: str) -> None:
-    desk.publish("1")
-    (desk.root / name).mkdir()
-    with pytest.raises(ArtefactError, match=f"{name}/ is not a model"):
-        repository_check.check(desk.root)
-
-
-def test_the_check_lets_a_model_of_somebody_else_pass(desk: Desk) -> None:
-    desk.publish("1")
-    (desk.root / "theirs" / "1").mkdir(parents=True)
-    repository_check.check(desk.root)
-
-
-def test_the_check_refuses_a_missing_and_an_empty_repository(desk: Desk) -> None:
-    with pytest.raises(ArtefactError, match="there is no model repository here"):
-        repository_check.check(desk.root)
-    desk.root.mkdir()
-    with pytest.raises(ArtefactError, match="is empty"):
-        repository_check.check(desk.root)
 
 
 def test_each_repository_has_its_own_state(tmp_path: Path) -> None:
