@@ -90,6 +90,14 @@ def test_every_format_of_the_recipe_has_a_row_for_each_backend_with_a_toolchain(
         assert set(values) == set(get_args(recipe.KvCacheDtype))
 
 
+def test_what_is_said_of_full_prec_on_a_cpu_is_what_is_budgeted() -> None:
+    row = facts.weight_formats()["openvino/full_prec"]
+    for toolchain in facts.toolchains().values():
+        if toolchain.backend == "openvino":
+            num_bytes = row.bits // 8 * toolchain.memory["packed_copies"]
+            assert f"{num_bytes} bytes a weight" in row.reason
+
+
 def test_each_backend_has_one_default_toolchain() -> None:
     defaults = [row.backend for row in facts.toolchains().values() if row.is_default]
     assert len(defaults) == len(set(defaults))
