@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from scalellm_trt import facts, recipe
+from scalellm_trt import facts
 from scalellm_trt.backends import trtllm_build
 from scalellm_trt.backends.trtllm_build import BuildPaths, build_command, num_workers, timing_cache_path
 from tests.fakes.planning import SERVER, plan_of
 from tests.fakes.plans import gpu_plan
+from tests.fakes.shipped_recipes import of_backend
 
 if TYPE_CHECKING:
     from scalellm_trt.plan import Plan
@@ -21,9 +22,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[3]
 GOLDENS = ROOT / "tests" / "goldens" / "trtllm_build"
 PATHS = BuildPaths(checkpoint_dir=Path("/c"), out_dir=Path("/e"), timing_cache=None)
-RECIPES = [
-    path for path in sorted((ROOT / "recipes").glob("*.yaml")) if recipe.load(path).recipe.backend == "tensorrt_llm"
-]
+RECIPES = of_backend("tensorrt_llm")
 
 
 def argv_of(plan: Plan, paths: BuildPaths = PATHS) -> list[str]:

@@ -92,6 +92,7 @@ def test_every_format_of_the_recipe_has_a_row_for_each_backend_with_a_toolchain(
 
 def test_what_is_said_of_full_prec_on_a_cpu_is_what_is_budgeted() -> None:
     row = facts.weight_formats()["openvino/full_prec"]
+    assert row.bits is not None
     for toolchain in facts.toolchains().values():
         if toolchain.backend == "openvino":
             num_bytes = row.bits // 8 * toolchain.memory["packed_copies"]

@@ -11,13 +11,10 @@ from scalellm_trt.migrate import Migration, migrate, recipe_text, rows
 from scalellm_trt.migrate.decide import newest_that_serves
 from scalellm_trt.recipe.keys import known_keys
 from scalellm_trt.recipe.tree import dotted
+from tests.fakes.shipped_recipes import of_backend, shipped
 
 RECIPES = Path(__file__).parents[3] / "recipes"
-ENGINES = [
-    path
-    for path in sorted(RECIPES.glob("*.yaml"))
-    if recipe.load(path).recipe.backend == "tensorrt_llm" and recipe.load(path).recipe.hardware != "t4"
-]
+ENGINES = [path for path in of_backend("tensorrt_llm") if shipped()[path].recipe.hardware != "t4"]
 
 
 def written(folder: Path, hardware: str = "rtx4090", extra: str = "", **quantization: str) -> Path:

@@ -9,11 +9,10 @@ import pytest
 
 from scalellm_trt import facts, recipe
 from scalellm_trt.cli import command_line
+from tests.fakes.shipped_recipes import of_backend
 
 ROOT = Path(__file__).parents[3]
-RECIPES = [
-    path for path in sorted((ROOT / "recipes").glob("*.yaml")) if recipe.load(path).recipe.backend == "tensorrt_llm"
-]
+RECIPES = of_backend("tensorrt_llm")
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
