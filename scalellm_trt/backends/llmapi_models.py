@@ -6,6 +6,7 @@ same file.
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING, Final
 
 from scalellm_trt.artefacts.types import TritonModel
@@ -16,13 +17,13 @@ from scalellm_trt.backends.tensorrt_llm_models import (
     free_memory_fraction,
     service_names,
 )
-from scalellm_trt.backends.text_model import ENTRY_MODULE, TEXT_INPUTS, TEXT_OUTPUTS, eos_token_ids
-from scalellm_trt.runtime.settings import ServiceSettings
+from scalellm_trt.backends.text_model import ENTRY_MODULE, TEXT_INPUTS, TEXT_OUTPUTS, eos_token_ids, planned_settings
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from scalellm_trt.plan import Plan
+    from scalellm_trt.runtime.settings import ServiceSettings
 
 ENGINE_MODULE: Final = "engine_llmapi"  # the entry module imports it by the name in the settings
 ENGINE_DIRECTORY: Final = "engine"
@@ -79,22 +80,6 @@ def models(plan: Plan, directory: Path) -> list[TritonModel]:
 
 
 def _settings(plan: Plan, directory: Path) -> ServiceSettings:
-    return ServiceSettings(
-        engine="llmapi",
-        engine_directory=ENGINE_DIRECTORY,
-        vocab_size=plan.spec.vocab_size,
-        eos_token_ids=eos_token_ids(plan, directory),
-        bos_token_id=plan.spec.bos_token_id,
-        max_batch_size=plan.limits.max_batch_size,
-        max_input_len=plan.limits.max_input_len,
-        max_seq_len=plan.limits.max_seq_len,
-        max_num_tokens=plan.limits.max_num_tokens,
-        max_queue_size=plan.serving.max_queue_size,
-        kv_cache_tokens=plan.serving.kv_cache_tokens,
-        tokens_per_block=plan.serving.tokens_per_block,
-        kv_cache_reuse=plan.serving.kv_cache_reuse,
-        chunked_context=plan.serving.chunked_context,
-        batch_scheduler_policy=plan.serving.batch_scheduler_policy,
-        response_spacing_ms=RESPONSE_SPACING_MS,
-        cancel_poll_ms=CANCEL_POLL_MS,
-    )
+    end_ids = eos_token_ids(plan, directory)
+    common = planned_settings(plan, engine="llmapi", engine_directory=ENGINE_DIRECTORY, end_ids=end_ids)
+    return dataclasses.replace(common, response_spacing_ms=RESPONSE_SPACING_MS, cancel_poll_ms=CANCEL_POLL_MS)

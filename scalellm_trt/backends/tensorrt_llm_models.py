@@ -6,6 +6,7 @@ with a KV budget each, over one engine directory, which lies in the first of the
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -13,11 +14,10 @@ from typing import TYPE_CHECKING, Final
 from scalellm_trt.artefacts.types import TritonModel
 from scalellm_trt.backends import tensorrt_llm_contract as contracts
 from scalellm_trt.backends.runtime_files import files_behind
-from scalellm_trt.backends.text_model import ENTRY_MODULE, TEXT_INPUTS, TEXT_OUTPUTS, eos_token_ids
+from scalellm_trt.backends.text_model import ENTRY_MODULE, TEXT_INPUTS, TEXT_OUTPUTS, eos_token_ids, planned_settings
 from scalellm_trt.checkpoint.tokenizer_files import TOKENIZER_FILES
 from scalellm_trt.errors import ArtefactError, Problem
 from scalellm_trt.memory import LARGEST_FREE_PERCENT
-from scalellm_trt.runtime.settings import ServiceSettings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from scalellm_trt.artefacts.types import Engine, TritonDataType
     from scalellm_trt.plan import Plan
-    from scalellm_trt.runtime.settings import EngineContract
+    from scalellm_trt.runtime.settings import EngineContract, ServiceSettings
 
 BACKEND: Final = "tensorrtllm"
 ENGINE_MODULE: Final = "engine_tensorrt_llm"  # the entry module imports it by the name in the settings
@@ -229,24 +229,16 @@ def _text_model(plan: Plan, compiled: CompiledFacts, contract: EngineContract, *
 
 def text_settings(plan: Plan, compiled: CompiledFacts, contract: EngineContract, *, name: str) -> ServiceSettings:
     """Return what the text model of the service `name` needs to know."""
-    return ServiceSettings(
+    common = planned_settings(
+        plan,
         engine="tensorrt_llm",
         engine_directory=ENGINE_DIRECTORY,
         engine_model=engine_name(name),
+        end_ids=compiled.eos_token_ids,
+    )
+    return dataclasses.replace(
+        common,
         engine_contract=contract,
-        vocab_size=plan.spec.vocab_size,
-        eos_token_ids=compiled.eos_token_ids,
-        bos_token_id=plan.spec.bos_token_id,
-        max_batch_size=plan.limits.max_batch_size,
-        max_input_len=plan.limits.max_input_len,
-        max_seq_len=plan.limits.max_seq_len,
-        max_num_tokens=plan.limits.max_num_tokens,
-        max_queue_size=plan.serving.max_queue_size,
-        kv_cache_tokens=plan.serving.kv_cache_tokens,
-        tokens_per_block=plan.serving.tokens_per_block,
-        kv_cache_reuse=plan.serving.kv_cache_reuse,
-        chunked_context=plan.serving.chunked_context,
-        batch_scheduler_policy=plan.serving.batch_scheduler_policy,
         response_spacing_ms=RESPONSE_SPACING_MS,
         cancel_poll_ms=CANCEL_POLL_MS,
     )
