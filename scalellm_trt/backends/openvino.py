@@ -16,9 +16,8 @@ from typing import TYPE_CHECKING, Final
 from scalellm_trt.artefacts.types import Engine, EngineKind, TritonModel
 from scalellm_trt.backends import calibration_tools
 from scalellm_trt.backends.runtime_files import files_behind
-from scalellm_trt.backends.text_model import ENTRY_MODULE, TEXT_INPUTS, TEXT_OUTPUTS, eos_token_ids
+from scalellm_trt.backends.text_model import ENTRY_MODULE, TEXT_INPUTS, TEXT_OUTPUTS, eos_token_ids, planned_settings
 from scalellm_trt.errors import Problem
-from scalellm_trt.runtime.settings import KvCachePrecision, ServiceSettings
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
     from scalellm_trt.artefacts.types import Checkpoint
     from scalellm_trt.backends.base import Needs, Progress
     from scalellm_trt.plan import Plan
+    from scalellm_trt.runtime.settings import KvCachePrecision, ServiceSettings
 
 STREAMED_FORMATS: Final = ("full_prec", "int8_wo", "int4_wo")
 WEIGHT_FORMATS: Final = (*STREAMED_FORMATS, "int4_awq")
@@ -121,24 +121,9 @@ def service_settings(plan: Plan, engine_dir: Path) -> ServiceSettings:
     Raises:
         ArtefactError: the engine's generation_config.json cannot be read.
     """
-    return ServiceSettings(
-        engine="openvino",
-        engine_directory=ENGINE_DIRECTORY,
-        vocab_size=plan.spec.vocab_size,
-        eos_token_ids=eos_token_ids(plan, engine_dir),
-        bos_token_id=plan.spec.bos_token_id,
-        max_batch_size=plan.limits.max_batch_size,
-        max_input_len=plan.limits.max_input_len,
-        max_seq_len=plan.limits.max_seq_len,
-        max_num_tokens=plan.limits.max_num_tokens,
-        max_queue_size=plan.serving.max_queue_size,
-        kv_cache_precision=KV_CACHE_PRECISIONS[plan.quantization.kv_cache_dtype],
-        kv_cache_tokens=plan.serving.kv_cache_tokens,
-        tokens_per_block=plan.serving.tokens_per_block,
-        kv_cache_reuse=plan.serving.kv_cache_reuse,
-        chunked_context=plan.serving.chunked_context,
-        batch_scheduler_policy=plan.serving.batch_scheduler_policy,
-    )
+    end_ids = eos_token_ids(plan, engine_dir)
+    common = planned_settings(plan, engine="openvino", engine_directory=ENGINE_DIRECTORY, end_ids=end_ids)
+    return dataclasses.replace(common, kv_cache_precision=KV_CACHE_PRECISIONS[plan.quantization.kv_cache_dtype])
 
 
 def _refusal(key: str, found: str, allowed: str) -> Problem:
