@@ -2,9 +2,9 @@
 
 Run as `python -m scripts.benchmarks.quantize_gpu --work-dir DIR`; needs the extra `quantize`. Each side runs in a
 process of its own, from files to files, after a warm-up on a tiny model (imports and kernels that are compiled on
-first use took longer than a small model): seconds, peak device memory (what torch's allocator held at most) and peak
-resident host memory. With `--rounds` the sides take turns and medians are printed. A ratio above 1 is for us: whole
-model ÷ layer by layer. A side that does not fit says so.
+first use took longer than a small model): seconds, also of processor time, peak device memory (what torch's allocator
+held at most) and peak resident host memory. With `--rounds` the sides take turns and medians are printed. A ratio above
+1 is for us: whole model ÷ layer by layer. A side that does not fit says so.
 """
 
 from __future__ import annotations
@@ -62,6 +62,7 @@ class Cost:
     """What one side took."""
 
     seconds: float
+    processor_seconds: float
     device_bytes: int
     host_bytes: int
 
@@ -119,12 +120,12 @@ def run_side(side: str, model_dir: Path, out_dir: Path, options: argparse.Namesp
             torch.cuda.synchronize()
             torch.cuda.reset_peak_memory_stats()
         samples = random_samples(model_spec.read(model_dir).vocab_size, options.samples, options.sample_tokens)
-        started = time.monotonic()
+        started, processor_started = time.monotonic(), time.process_time()
         quantize_with(side, model_dir, samples, out_dir / "checkpoint", options)
-        seconds = time.monotonic() - started
+        seconds, processor_seconds = time.monotonic() - started, time.process_time() - processor_started
     device_bytes = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else 0
     host_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    return Cost(seconds=seconds, device_bytes=device_bytes, host_bytes=host_bytes)
+    return Cost(seconds=seconds, processor_seconds=processor_seconds, device_bytes=device_bytes, host_bytes=host_bytes)
 
 
 def show_progress(activity: str, share: float) -> None:
@@ -163,6 +164,7 @@ def median(costs: list[Cost]) -> Cost:
     """Return the median of each figure."""
     return Cost(
         seconds=statistics.median(cost.seconds for cost in costs),
+        processor_seconds=statistics.median(cost.processor_seconds for cost in costs),
         device_bytes=int(statistics.median(cost.device_bytes for cost in costs)),
         host_bytes=int(statistics.median(cost.host_bytes for cost in costs)),
     )
@@ -173,14 +175,16 @@ def render(weights: str, costs: dict[str, Cost | None]) -> str:
     lines = []
     for side, cost in costs.items():
         if cost is None:
-            lines.append(f"| {weights} | {side} | failed (see above) | | |")
+            lines.append(f"| {weights} | {side} | failed (see above) | | | |")
             continue
-        numbers = f"{cost.seconds:.1f} s | {cost.device_bytes / GIB:.2f} GiB | {cost.host_bytes / GIB:.2f} GiB"
+        times = f"{cost.seconds:.1f} s | {cost.processor_seconds:.1f} s"
+        numbers = f"{times} | {cost.device_bytes / GIB:.2f} GiB | {cost.host_bytes / GIB:.2f} GiB"
         lines.append(f"| {weights} | {side} | {numbers} |")
     ours, theirs = (costs[side] for side in SIDES)
     if ours is not None and theirs is not None:
         device = f"{theirs.device_bytes / ours.device_bytes:.2f}" if ours.device_bytes else "–"
-        ratios = f"{theirs.seconds / ours.seconds:.2f} | {device} | {theirs.host_bytes / ours.host_bytes:.2f}"
+        times = f"{theirs.seconds / ours.seconds:.2f} | {theirs.processor_seconds / ours.processor_seconds:.2f}"
+        ratios = f"{times} | {device} | {theirs.host_bytes / ours.host_bytes:.2f}"
         lines.append(f"| {weights} | whole ÷ layers | {ratios} |")
     return "\n".join(lines)
 
@@ -206,7 +210,8 @@ def main() -> int:
     failed = False
     try:
         generate(directory / "model", options.layers or NUM_LAYERS[options.shape], SHAPES[options.shape])
-        print("| format | side | time | peak device memory | peak host memory |\n|---|---|---|---|---|", flush=True)
+        headings = ("format", "side", "time", "processor time", "peak device memory", "peak host memory")
+        print("| " + " | ".join(headings) + " |\n" + "|---" * len(headings) + "|", flush=True)
         for weights in options.formats:
             costs = rounds(weights, directory / "model", directory, options)
             failed |= costs["layers"] is None
