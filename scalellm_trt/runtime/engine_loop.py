@@ -278,8 +278,12 @@ class EngineLoop:
                 self._end([one.lane], "the model gave a result that is not a number")
             else:
                 one.lane.is_unwanted = not self._offer(one.lane, one.ids, one.log_probs, one.finish_reason)
-        if made:
+        if not made:
+            return
+        try:
             self._on_step()
+        except Exception as error:  # a step is being computed, which has to be waited for
+            self._log(f"engine: what follows a step failed: {error!r}")
 
     def _offer(
         self, lane: _Lane, ids: tuple[int, ...], log_probs: tuple[float, ...], finish_reason: FinishReason | None

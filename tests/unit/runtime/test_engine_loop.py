@@ -321,6 +321,18 @@ def test_the_hook_runs_after_each_step_and_never_when_idle(make_house: Callable[
     assert house.pipeline.num_steps == 4
 
 
+def test_a_hook_that_raises_harms_nobody(make_house: Callable[..., House], monkeypatch: pytest.MonkeyPatch) -> None:
+    house = make_house()
+
+    def fail() -> None:
+        raise OSError("no socket")
+
+    monkeypatch.setattr(house.engine, "_on_step", fail)
+    assert house.submit(max_tokens=4).wait().error is None
+    assert len(house.pipelines) == 1
+    eventually(lambda: any("no socket" in line for line in house.log))
+
+
 def test_threads_that_bring_requests_get_their_turn(make_house: Callable[..., House]) -> None:
     house = make_house(max_queue_size=64)
     house.submit(max_tokens=28)
