@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 TIMEOUT_S = 60
 LEAVE_WAIT_S = 0.3
-CONNECTED_S = 0.05
+IDLE_S = 0.05
 
 
 @dataclass(slots=True)
@@ -113,9 +113,12 @@ async def run(question: dict[str, Any], emitted: np.ndarray[Any, Any]) -> dict[s
     if question["num_before_leaving"]:
         return await _leave(question, streams, emitted)
     size = question["at_once"]
-    take = _take_direct if question["kind"] == "direct" else _take_http
-    for index in range(0, len(streams), size):
-        await take(question, streams[index : index + size])
+    groups = [streams[index : index + size] for index in range(0, len(streams), size)]
+    if question["kind"] == "direct":
+        await _take_direct(question, groups)
+    else:
+        for group in groups:
+            await _take_http(question, group)
     failures = [stream.failure for stream in streams if stream.failure]
     if failures:
         msg = f"{question['url']}: {len(failures)} streams failed: {failures[0]}"
@@ -123,9 +126,17 @@ async def run(question: dict[str, Any], emitted: np.ndarray[Any, Any]) -> dict[s
     return _summary(question, streams, emitted)
 
 
-async def _take_direct(question: dict[str, Any], streams: Sequence[Stream]) -> None:
+async def _take_direct(question: dict[str, Any], groups: Sequence[Sequence[Stream]]) -> None:
     upstream = Http2Upstream(question["url"], 4)
     await asyncio.gather(*(_connect(upstream) for _ in range(4)))
+    for streams in groups:
+        await asyncio.sleep(IDLE_S)  # the model's next step for what came before would be waited for
+        await _begin_direct(upstream, question, streams)
+        await _ends(streams)
+    await upstream.close()
+
+
+async def _begin_direct(upstream: Http2Upstream, question: dict[str, Any], streams: Sequence[Stream]) -> None:
     for stream in streams:
         generation = tensors.Generation(
             model=question["model"],
@@ -139,8 +150,6 @@ async def _take_direct(question: dict[str, Any], streams: Sequence[Stream]) -> N
         )
         stream.sent_s = time.monotonic()
         await upstream.start(tensors.encode(generation), _Direct(stream))
-    await _ends(streams)
-    await upstream.close()
 
 
 async def _connect(upstream: Http2Upstream) -> None:
@@ -152,7 +161,7 @@ async def _connect(upstream: Http2Upstream) -> None:
 async def _take_http(question: dict[str, Any], streams: Sequence[Stream]) -> None:
     # As clients with a pool of connections do, and as the direct side does.
     protocols = [await _connect_http(question, stream) for stream in streams]
-    await asyncio.sleep(CONNECTED_S)
+    await asyncio.sleep(IDLE_S)
     for protocol in protocols:
         protocol.send()
     await _ends(streams)
