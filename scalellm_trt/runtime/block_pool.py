@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections import OrderedDict
+import itertools
+from collections import Counter, OrderedDict
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
@@ -61,6 +62,11 @@ class BlockPool:
                 self._free.append(block)
             else:
                 self._idle[block] = None
+
+    def num_freed_by(self, owned: Iterable[Sequence[int]]) -> int:
+        """Return how many pages would become available if all of `owned` were released; shared ones may not."""
+        leaving = Counter(itertools.chain.from_iterable(owned))
+        return sum(self._num_users[block] == num_users for block, num_users in leaving.items())
 
     def match(self, ids: NDArray[np.int64]) -> tuple[list[int], list[bytes]]:
         """Return the pages that hold the beginning of `ids` already, one user added to each, and their keys.

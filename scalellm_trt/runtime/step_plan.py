@@ -89,13 +89,12 @@ def _get_blocks(sequence: PagedSequence, later: Sequence[PagedSequence], pool: B
     A prompt gets all of its pages before its first part is processed: one that stops half way would only hold pages.
     """
     missing = sequence.num_missing_blocks(pool.tokens_per_block)
-    if missing > pool.num_available + sum(len(one.blocks) for one in later):
-        return False
+    short = missing - pool.num_available
+    if short > 0 and short > pool.num_freed_by(one.blocks for one in later):
+        return False  # nothing is given up in vain: who loses pages loses them to one that gets on
     for victim in reversed(later):
         if missing <= pool.num_available:
             break
         victim.give_up(pool)
-    if missing > pool.num_available:
-        return False
     sequence.blocks += [pool.take() for _ in range(missing)]
     return True

@@ -74,6 +74,14 @@ def test_a_page_with_two_users_is_free_after_the_second() -> None:
     assert pool.num_available == 2
 
 
+def test_pages_that_others_use_too_are_not_freed() -> None:
+    pool = BlockPool(8, 2, has_reuse=True)
+    first = filled(pool, ids(1, 2, 3, 4, 5, 6))
+    second = filled(pool, ids(1, 2, 3, 4, 9, 9))
+    assert pool.num_freed_by([second]) == 1
+    assert pool.num_freed_by([first, second]) == 4
+
+
 def test_idle_pages_are_given_up_least_recently_used_first_and_ends_before_beginnings() -> None:
     pool = BlockPool(4, 2, has_reuse=True)
     old = filled(pool, ids(1, 2, 3, 4))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from scalellm_trt.runtime.block_pool import BlockPool
@@ -105,6 +105,8 @@ def test_a_prompt_that_finds_no_pages_waits_without_any() -> None:
     assert late.blocks == []
 
 
+@settings(max_examples=300)
+@example(asked=[(3, 8), (16, 7), (5, 5), (9, 2)], is_chunked=False, has_reuse=True, max_num_tokens=19)
 @given(
     st.lists(st.tuples(st.integers(1, 20), st.integers(1, 12)), min_size=1, max_size=12),
     st.booleans(),
