@@ -86,6 +86,32 @@ def test_a_crashed_worker_comes_back_and_goes_on_counting(gateway: RunningGatewa
     assert backoffs in ([0.1, 0.2, 0.4], [0.1, 0.1, 0.2], [0.1, 0.2, 0.1])
 
 
+def test_what_a_crashed_worker_was_doing_is_forgotten(gateway: RunningGateway, server: TokenServer) -> None:
+    server.is_endless, server.step_s = True, 0.01
+    body = {"model": MODEL, "prompt": "abc", "stream": True, "max_tokens": 1000}
+    with httpx.stream("POST", f"{gateway.url}/v1/completions", json=body) as answer:
+        lines = answer.iter_lines()
+        next(lines)
+        assert _metric(gateway, "scalellm_num_requests_running") == 1
+        for worker in _workers(gateway.pid):
+            worker.kill()
+        with pytest.raises(httpx.RemoteProtocolError):
+            list(lines)
+    _until(lambda: sum(line["message"] == "a worker ended" for line in gateway.lines()) == NUM_WORKERS)
+    _until(lambda: len(_workers(gateway.pid)) == NUM_WORKERS)
+    assert server.has_left.wait(5)
+    server.is_endless, server.step_s = False, 0.0
+    _until(lambda: _is_up(gateway))
+    assert _metric(gateway, "scalellm_num_requests_running") == 0
+
+
+def _is_up(gateway: RunningGateway) -> bool:
+    try:
+        return httpx.get(f"{gateway.url}/health").status_code == 200
+    except httpx.ConnectError:
+        return False
+
+
 def _alive(gateway: RunningGateway, victim: psutil.Process) -> list[psutil.Process]:
     return [worker for worker in _workers(gateway.pid) if worker.pid != victim.pid]
 
