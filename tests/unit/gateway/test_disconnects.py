@@ -46,6 +46,8 @@ def test_nothing_of_clients_that_left_stays(server: TokenServer, tmp_path: Path,
     assert set(server.events) == {"cancelled"}
     assert after.num_running == after.num_waiting == after.num_client_connections == 0
     assert after.num_server_connections <= 4 * workers
-    assert (after.num_tasks, after.num_files) == (before.num_tasks, before.num_files)
+    assert after.num_tasks == before.num_tasks
+    # A pool may not have opened all of its connections before; they are counted above.
+    assert after.num_files - after.num_server_connections == before.num_files - before.num_server_connections
     # The allocator settles after a few crowds; what each leaves behind would be seen in the benchmark.
     assert after.anonymous_mib - before.anonymous_mib < 8
