@@ -39,17 +39,17 @@ class LiveAnswers:
     def spacing_s(self) -> float:
         """Return the least time between two responses of a stream; grows with the number of streams.
 
-        A response costs 0.3 to 0.6 ms of the time between two steps whatever it carries (2 cores, Triton 2.51, 135M
-        model). Spaced so, all responses together cost at most 2 to 4% however many streams there are; and one stream
-        gets every token on its own unless tokens come faster than anybody reads.
+        A response costs 0.3 to 0.6 ms of a processor whatever it carries (2 cores, Triton 2.51, 135M model). Spaced
+        so, all responses together cost at most 2 to 4% however many streams there are; and one stream gets every token
+        on its own unless tokens come faster than anybody reads.
         """
         return self._spacing_s * self._num_streams
 
     def on_step(self) -> None:
         """Forget what is done and cancel what nobody waits for; from the engine's thread, after each step.
 
-        Asking takes at least 50 µs, while nothing is computed: so everybody is asked after every second step, half of
-        them each time; no more than a full batch however many wait, and nobody too often.
+        Asking takes at least 50 µs of a processor that the next step wants: so everybody is asked after every second
+        step, half of them each time; no more than a full batch however many wait, and nobody too often.
         """
         now = self._now()
         with self._lock:

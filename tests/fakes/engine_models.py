@@ -16,6 +16,7 @@ from tokenizers import Tokenizer
 from scalellm_trt import facts
 from scalellm_trt.artefacts.types import Engine
 from scalellm_trt.backends import tensorrt_llm_models
+from scalellm_trt.triton import repository
 from tests.fakes import small_tokenizer
 from tests.fakes.plans import tiny_plan
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from scalellm_trt.plan import Plan
     from scalellm_trt.runtime.settings import EngineContract
 
+SERVICES = {"new": "tensorrt-llm-1.2.1", "old": "tensorrt-llm-0.13.0"}
+"""Service → toolchain: one of each generation of the contract."""
 SOURCE = Path(__file__).parent / "engine_model.py"
 DTYPES: dict[str, Any] = {
     "TYPE_BOOL": np.bool_,
@@ -98,3 +101,31 @@ def served(model: TritonModel, **parameters: str) -> Any:
         tensor.name: (np.dtype(DTYPES[tensor.data_type]), tensor.dims, tensor.optional) for tensor in model.inputs
     }
     return pb.ServedModel(engine, inputs, [tensor.name for tensor in model.outputs])
+
+
+def publish_services(project: Path, **parameters: str) -> Path:
+    """Publish the services of both generations with engines that python plays; return the repository.
+
+    Args:
+        project: gets the engines, in directories with the services' names, and `triton_repo`.
+        parameters: how the engines behave; see engine_model.py.
+    """
+    root = project / "triton_repo"
+    for name, toolchain in SERVICES.items():
+        engine = write_engine(project / name)
+        plan = gpu_plan(name=name, toolchain=toolchain)
+        contract = contract_of(plan)
+        models = [
+            as_python(model, contract=contract, **parameters) if model.backend == "tensorrtllm" else model
+            for model in models_of(plan, engine)
+        ]
+        repository.publish(
+            models,
+            service=name,
+            recipe=f"recipes/{name}.yaml",
+            owner_digest="x",
+            engine_digest="y",
+            root=root,
+            state_dir=repository.state_dir_for(root, project / "builds"),
+        )
+    return root

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from scalellm_trt.triton import binary, repository, server
+from scalellm_trt.triton import binary, server
 from tests.fakes import engine_models
 from tests.integration.conftest import Server
 from tests.integration.test_text_contract import Answer
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.integration
 
-SERVICES = {"new": "tensorrt-llm-1.2.1", "old": "tensorrt-llm-0.13.0"}
 STEP_MS = 10
 PARAMETERS = {"engine_vocab_size": "300", "step_ms": str(STEP_MS)}
 
@@ -32,24 +31,7 @@ PARAMETERS = {"engine_vocab_size": "300", "step_ms": str(STEP_MS)}
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, Tokenizer]]:
     project = tmp_path_factory.mktemp("front")
-    root = project / "triton_repo"
-    for name, toolchain in SERVICES.items():
-        engine = engine_models.write_engine(project / name)
-        plan = engine_models.gpu_plan(name=name, toolchain=toolchain)
-        contract = engine_models.contract_of(plan)
-        models = [
-            engine_models.as_python(model, contract=contract, **PARAMETERS) if model.backend == "tensorrtllm" else model
-            for model in engine_models.models_of(plan, engine)
-        ]
-        repository.publish(
-            models,
-            service=name,
-            recipe=f"recipes/{name}.yaml",
-            owner_digest="x",
-            engine_digest="y",
-            root=root,
-            state_dir=repository.state_dir_for(root, project / "builds"),
-        )
+    root = engine_models.publish_services(project, **PARAMETERS)
     log = project / "server.log"
     with server.start(binary.find(), options_for(root), log=log) as started:
         endpoint = started.wait_ready(60)
@@ -89,7 +71,7 @@ class Service:
         return self.server.log.read_text().count(text)
 
 
-@pytest.fixture(params=SERVICES)
+@pytest.fixture(params=engine_models.SERVICES)
 def service(request: pytest.FixtureRequest, running: tuple[Server, Tokenizer]) -> Service:
     return Service(running[0], request.param, running[1])
 

@@ -13,7 +13,7 @@ import httpx
 import openai
 import pytest
 
-from scalellm_trt.triton import binary, repository, server
+from scalellm_trt.triton import binary, server
 from tests.fakes import engine_models
 from tests.fakes.gateways import RunningGateway, running
 from tests.integration.test_triton_server import options_for
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.integration
 
-SERVICES = {"new": "tensorrt-llm-1.2.1", "old": "tensorrt-llm-0.13.0"}
 # Longer prompts than these pass the gateway, so that the engine's own refusal shows.
 PARAMETERS = {"engine_vocab_size": "300", "step_ms": "3", "engine_max_input_len": "40"}
 
@@ -58,24 +57,7 @@ class Served:
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     project = tmp_path_factory.mktemp("gateway_engine")
-    root = project / "triton_repo"
-    for name, toolchain in SERVICES.items():
-        engine = engine_models.write_engine(project / name)
-        plan = engine_models.gpu_plan(name=name, toolchain=toolchain)
-        contract = engine_models.contract_of(plan)
-        models = [
-            engine_models.as_python(model, contract=contract, **PARAMETERS) if model.backend == "tensorrtllm" else model
-            for model in engine_models.models_of(plan, engine)
-        ]
-        repository.publish(
-            models,
-            service=name,
-            recipe=f"recipes/{name}.yaml",
-            owner_digest="x",
-            engine_digest="y",
-            root=root,
-            state_dir=repository.state_dir_for(root, project / "builds"),
-        )
+    root = engine_models.publish_services(project, **PARAMETERS)
     log = project / "server.log"
     with server.start(binary.find(), options_for(root), log=log) as started:
         endpoint = started.wait_ready(60)
@@ -89,7 +71,7 @@ def client(served: Served) -> Iterator[openai.OpenAI]:
         yield client
 
 
-@pytest.fixture(params=SERVICES)
+@pytest.fixture(params=engine_models.SERVICES)
 def model(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
