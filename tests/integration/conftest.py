@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[2]
 RECIPE = ROOT / "recipes" / "cpu.yaml"
 READY_TIMEOUT_S = 120.0
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell starts jobs in the background with Ctrl-C ignored, which the programs under test would inherit.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_ignore_collect(config: pytest.Config) -> bool | None:
