@@ -19,12 +19,14 @@ class TokenChunk:
     Attributes:
         log_probs: one for each token where they were asked for.
         finish_reason: why the sequence ended, on its last chunk.
+        num_reused_blocks: KV pages of the prompt that the engine had already; on one chunk at least, where it says so.
     """
 
     index: int
     token_ids: tuple[int, ...]
     log_probs: tuple[float, ...] = ()
     finish_reason: str | None = None
+    num_reused_blocks: int | None = None
 
 
 class Answer(Protocol):

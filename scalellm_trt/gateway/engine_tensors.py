@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import secrets
 import uuid
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -19,16 +20,17 @@ from scalellm_trt.gateway.errors import OPENAI_FIELDS, ApiError, from_model, inv
 from scalellm_trt.runtime import admission, inner_request
 from scalellm_trt.runtime.engine_api import GenerateRequest, InvalidRequestError, SamplingParams
 from scalellm_trt.runtime.inner_answer import InnerAnswer
+from scalellm_trt.runtime.request import bad_word_ids
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from scalellm_trt.gateway.tensors import Generation
     from scalellm_trt.gateway.upstream import Message
-    from scalellm_trt.runtime.detokenizer import TokenBytes
     from scalellm_trt.runtime.engine_api import Chunk
     from scalellm_trt.runtime.inner_request import InnerRequest
     from scalellm_trt.runtime.settings import ServiceSettings
+    from scalellm_trt.runtime.tokenizer import PromptTokenizer
 
 REQUIRED_INPUTS: Final = frozenset({"input_ids", "input_lengths", "request_output_len", "streaming"})
 """By them a model of a repository is known to have this contract."""
@@ -37,7 +39,8 @@ _SAID: Final = frozenset(
     {
         "input_ids", "max_tokens", "temperature", "top_p", "stream", "exclude_input_in_output", "seed", "top_k",
         "min_tokens", "repetition_penalty", "presence_penalty", "frequency_penalty", "stop_words",
-        "num_return_sequences", "return_log_probs", "end_id",
+        "num_return_sequences", "return_log_probs", "end_id", "bad_words", "embedding_bias_ids",
+        "embedding_bias_weights",
     }
 )  # fmt: skip
 """Inputs of the text model that can be said in this contract."""
@@ -57,14 +60,14 @@ def can_ask(generation: Generation, settings: ServiceSettings) -> bool:
     return is_one and tensors.inputs(generation).keys() <= _SAID
 
 
-def ask(generation: Generation, settings: ServiceSettings, token_bytes: TokenBytes) -> Asked:
+def ask(generation: Generation, settings: ServiceSettings, tokenizer: PromptTokenizer, *, reports_reuse: bool) -> Asked:
     """Return the request to the engine's model, which `can_ask` must allow.
 
     Raises:
         ApiError: it can never be served; the engine's own refusal would not say what is wrong.
     """
     assert settings.engine_model is not None
-    wanted = _request(generation, settings, token_bytes)
+    wanted = replace(_request(generation, settings, tokenizer), reports_reuse=reports_reuse)
     try:
         admission.check(wanted, settings)
     except InvalidRequestError as error:
@@ -77,7 +80,7 @@ def ask(generation: Generation, settings: ServiceSettings, token_bytes: TokenByt
     return Asked(request=_encode(settings.engine_model, inner), answer=_EngineAnswer(inner, sampling, slots))
 
 
-def _request(generation: Generation, settings: ServiceSettings, token_bytes: TokenBytes) -> GenerateRequest:
+def _request(generation: Generation, settings: ServiceSettings, tokenizer: PromptTokenizer) -> GenerateRequest:
     is_greedy, top_k = _is_greedy(generation), generation.top_k or None
     sampling = SamplingParams(
         max_tokens=generation.max_tokens,
@@ -91,7 +94,9 @@ def _request(generation: Generation, settings: ServiceSettings, token_bytes: Tok
         frequency_penalty=generation.frequency_penalty or 0.0,
         num_sequences=generation.num_sequences,
         stop_token_ids=frozenset() if generation.ignore_eos else frozenset(settings.eos_token_ids),
-        stop_word_ids=token_bytes.ids_of(generation.stop),
+        stop_word_ids=tokenizer.token_bytes.ids_of(generation.stop),
+        bad_words=bad_word_ids(generation.bad_words, tokenizer),
+        token_bias=generation.token_bias,
         log_probs=generation.has_log_probs,
     )
     # A stop text ends the answer where it is seen, which a single response at the end would be too late for.
@@ -157,6 +162,7 @@ class _EngineAnswer:
                 token_ids=chunk.token_ids,
                 log_probs=chunk.log_probs,
                 finish_reason=chunk.finish_reason,
+                num_reused_blocks=chunk.num_reused_blocks,
             )
         )
         return True

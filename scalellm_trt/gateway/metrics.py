@@ -58,6 +58,9 @@ class Metrics:
             return Counter(f"scalellm_{name}", text, labels, registry=registry)
 
         self.prompt_tokens = count("prompt_tokens", "Tokens of the prompts that were sent to the engine.")
+        self.cached_tokens = count(
+            "prompt_tokens_cached", "Tokens of prompts that the engine had in its KV cache, where it says so."
+        )
         self.generation_tokens = count("generation_tokens", "Tokens received from the engine.")
         self.success = count("request_success", "Answers that ended.", ("model_name", "finished_reason"))
         self.failures = count("request_failure", "Requests answered with an error, by HTTP status.", ("code",))

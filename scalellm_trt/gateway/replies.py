@@ -18,19 +18,27 @@ Json = dict[str, object]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:
-    """Tokens of a request; `completion_tokens` over all answers, end tokens included."""
+    """Tokens of a request.
+
+    Attributes:
+        completion_tokens: over all answers, end tokens included.
+        cached_tokens: of the prompt, found in the engine's KV cache; None where the engine does not say.
+    """
 
     prompt_tokens: int
     completion_tokens: int
+    cached_tokens: int | None = None
 
     def to_json(self) -> Json:
-        """Return OpenAI's object; the engines here do not report cached tokens."""
-        total = self.prompt_tokens + self.completion_tokens
-        return {
+        """Return OpenAI's object."""
+        usage: Json = {
             "prompt_tokens": self.prompt_tokens,
             "completion_tokens": self.completion_tokens,
-            "total_tokens": total,
+            "total_tokens": self.prompt_tokens + self.completion_tokens,
         }
+        if self.cached_tokens is not None:
+            usage["prompt_tokens_details"] = {"cached_tokens": self.cached_tokens}
+        return usage
 
 
 class Dialect(Protocol):

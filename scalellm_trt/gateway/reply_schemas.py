@@ -13,12 +13,19 @@ class _Reply(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
+class PromptDetails(_Reply):
+    """Tokens of a prompt that the engine had in its KV cache."""
+
+    cached_tokens: int = Field(ge=0)
+
+
 class Usage(_Reply):
-    """Tokens of a request; `completion_tokens` over all answers, end tokens included."""
+    """Tokens of a request; `completion_tokens` over all answers, end tokens included; details where they are known."""
 
     prompt_tokens: int = Field(ge=1)
     completion_tokens: int = Field(ge=0)
     total_tokens: int = Field(ge=1)
+    prompt_tokens_details: PromptDetails = PromptDetails(cached_tokens=0)
 
 
 class TokenLogProb(_Reply):

@@ -50,6 +50,7 @@ class RequestRecord:
     safety_identifier: str | None = None
     metadata: Mapping[str, str] | None = None
     prompt_tokens: int | None = None
+    cached_tokens: int | None = None
     completion_tokens: int | None = None
     finish_reasons: list[str] | None = None
     ttft_ms: float | None = None

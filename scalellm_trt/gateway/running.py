@@ -43,6 +43,7 @@ class Running:
         ]
         self._asked = job.model.ask(generation)
         self._is_over = False
+        self._num_reused_blocks: int | None = None
         self._call: Call | None = None
         self.is_complete = False
         self.failure: ApiError | None = None
@@ -50,8 +51,11 @@ class Running:
     @property
     def usage(self) -> Usage:
         """Tokens so far."""
-        num_tokens = sum(answer.num_tokens for answer in self._answers)
-        return Usage(prompt_tokens=len(self._job.generation.input_ids), completion_tokens=num_tokens)
+        return Usage(
+            prompt_tokens=len(self._job.generation.input_ids),
+            completion_tokens=sum(answer.num_tokens for answer in self._answers),
+            cached_tokens=self._cached_tokens(),
+        )
 
     @contextmanager
     def counted(self) -> Generator[None, None, None]:
@@ -71,6 +75,7 @@ class Running:
             self._metrics.generation_tokens.labels(model).inc(self.usage.completion_tokens)
             self._record.prompt_tokens = self.usage.prompt_tokens
             self._record.completion_tokens = self.usage.completion_tokens
+            self._note_cached()
 
     async def start(self, upstream: Upstream, listener: Listener) -> Call:
         """Send the request; `listener` passes on to `take` and `end` what comes.
@@ -122,12 +127,27 @@ class Running:
 
     def _add(self, chunks: Sequence[TokenChunk], found: dict[int, Delta]) -> None:
         for chunk in chunks:
+            if self._num_reused_blocks is None:
+                self._num_reused_blocks = chunk.num_reused_blocks
             answer = self._answers[chunk.index]
             if answer.finish_reason is None:
                 delta = answer.take(chunk)
                 if delta.text or delta.tokens or delta.finish_reason:
                     before = found.get(chunk.index)
                     found[chunk.index] = delta if before is None else before.then(delta)
+
+    def _cached_tokens(self) -> int | None:
+        """Return the prompt's tokens in the pages that the engine had; the last one is always computed."""
+        if self._num_reused_blocks is None:
+            return None
+        num_tokens = self._num_reused_blocks * self._job.model.settings.tokens_per_block
+        return min(num_tokens, len(self._job.generation.input_ids) - 1)
+
+    def _note_cached(self) -> None:
+        num_tokens = self._cached_tokens()
+        if num_tokens is not None:
+            self._record.cached_tokens = num_tokens
+            self._metrics.cached_tokens.labels(self._job.model.name).inc(num_tokens)
 
     def _goes_on_in_vain(self) -> bool:
         """Return whether the model does not know that every answer has ended."""

@@ -38,7 +38,7 @@ class GatewayModel:
         fingerprint: names the engine's files; another one may answer differently.
         template: None for a base model, which cannot chat.
         inputs: names of the tensors that it takes.
-        asks_engine: tokens come from the engine's own model, `settings.engine_model`, without this one between.
+        engine_inputs: names of the tensors of the engine's own model, `settings.engine_model`, where there is one.
     """
 
     name: str
@@ -48,7 +48,12 @@ class GatewayModel:
     tokenizer: PromptTokenizer
     template: ChatTemplate | None
     inputs: frozenset[str]
-    asks_engine: bool
+    engine_inputs: frozenset[str] = frozenset()
+
+    @property
+    def asks_engine(self) -> bool:
+        """Whether tokens come from the engine's own model, without this one between."""
+        return self.engine_inputs >= engine_tensors.REQUIRED_INPUTS
 
     def ask(self, generation: Generation) -> Asked:
         """Return the request for `generation`, to the model that costs least.
@@ -57,8 +62,9 @@ class GatewayModel:
             ApiError: it can never be served.
         """
         if self.asks_engine and engine_tensors.can_ask(generation, self.settings):
-            return engine_tensors.ask(generation, self.settings, self.tokenizer.token_bytes)
-        return tensors.ask(generation)
+            reports_reuse = tensors.REUSE_INPUT in self.engine_inputs
+            return engine_tensors.ask(generation, self.settings, self.tokenizer, reports_reuse=reports_reuse)
+        return tensors.ask(generation, reports_reuse=self.settings.reports_reuse)
 
     def max_new_tokens(self, num_prompt_tokens: int) -> int:
         """Return how many tokens the engine can add to a prompt of that many; less than 1 is none.
@@ -108,7 +114,7 @@ def _load(directory: Path, name: str, version: Version, tokenizers: Tokenizers) 
         tokenizer=tokenizer,
         template=chat_template.load(engine),
         inputs=frozenset(version.models[name].inputs),
-        asks_engine=beside is not None and frozenset(beside.inputs) >= engine_tensors.REQUIRED_INPUTS,
+        engine_inputs=frozenset() if beside is None else frozenset(beside.inputs),
     )
 
 

@@ -42,9 +42,11 @@ class Several:
     def usage(self) -> Usage:
         """Tokens so far, of all prompts."""
         usages = [part.usage for part in self._parts]
+        cached = [usage.cached_tokens for usage in usages if usage.cached_tokens is not None]
         return Usage(
             prompt_tokens=sum(usage.prompt_tokens for usage in usages),
             completion_tokens=sum(usage.completion_tokens for usage in usages),
+            cached_tokens=sum(cached) if cached else None,
         )
 
     async def whole(
@@ -79,4 +81,5 @@ class Several:
         """Write into the request's record what the records of its prompts hold."""
         usage, record = self.usage, self._record
         record.prompt_tokens, record.completion_tokens = usage.prompt_tokens, usage.completion_tokens
+        record.cached_tokens = usage.cached_tokens
         record.finish_reasons = [reason for own in self._records for reason in own.finish_reasons or ()]

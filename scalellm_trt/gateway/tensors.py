@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 _TYPES: Final = {
     tensor.name: tensor.data_type.removeprefix("TYPE_").replace("STRING", "BYTES") for tensor in signature.INPUTS
 }
+REUSE_INPUT: Final = "return_perf_metrics"
+"""With it a model says how many KV pages of the prompt it had already."""
+
 _INT_SIZE: Final = 4
 _ONE_INT: Final = struct.Struct("<i")
 _FORMATS: Final = {"BOOL": "?", "INT32": "i", "UINT64": "Q", "FP32": "f"}
@@ -109,9 +112,9 @@ def _guidance(generation: Generation) -> dict[str, list[int] | list[float] | lis
     return tensors
 
 
-def ask(generation: Generation) -> Asked:
-    """Return the request to the service's own model."""
-    return Asked(request=encode(generation), answer=_ModelAnswer())
+def ask(generation: Generation, *, reports_reuse: bool) -> Asked:
+    """Return the request to the service's own model, which may be able to say what its KV cache had already."""
+    return Asked(request=encode(generation, reports_reuse=reports_reuse), answer=_ModelAnswer())
 
 
 class _ModelAnswer:
@@ -125,13 +128,16 @@ class _ModelAnswer:
         return ()
 
 
-def encode(generation: Generation) -> Any:  # noqa: ANN401  protobuf's generated class has no types
+def encode(generation: Generation, *, reports_reuse: bool = False) -> Any:  # noqa: ANN401  protobuf has no types
     """Return the `ModelInferRequest`; each tensor has a batch dimension of 1."""
     from tritonclient.grpc import service_pb2
 
     request = service_pb2.ModelInferRequest(model_name=generation.model, id=generation.request_id)
     request.parameters["triton_enable_empty_final_response"].bool_param = True
-    for name, values in inputs(generation).items():
+    wanted = inputs(generation)
+    if reports_reuse:
+        wanted[REUSE_INPUT] = [True]
+    for name, values in wanted.items():
         request.inputs.add(name=name, datatype=_TYPES[name], shape=[1, len(values)])
         request.raw_input_contents.append(_raw(_TYPES[name], values))
     return request
@@ -151,12 +157,14 @@ def decode(response: Any) -> list[TokenChunk]:  # noqa: ANN401
     (length,) = _ONE_INT.unpack(lengths)
     token_ids = _ONE_INT.unpack(ids) if length == 1 == len(ids) // _INT_SIZE else tuple(array("i", ids)[:length])
     index, probs, reason = raw.get("sequence_index"), raw.get("output_log_probs"), raw.get("finish_reason")
+    reused = raw.get("kv_cache_reused_blocks")
     return [
         TokenChunk(
             index=0 if index is None else _ONE_INT.unpack(index)[0],
             token_ids=token_ids,
             log_probs=() if probs is None else tuple(array("f", probs)[:length]),
             finish_reason=None if reason is None else _texts(reason)[0] or None,
+            num_reused_blocks=None if reused is None else _ONE_INT.unpack(reused)[0],
         )
     ]
 
@@ -167,8 +175,15 @@ def _decode_rows(raw: Mapping[str, bytes], lengths: array[int]) -> list[TokenChu
     log_probs = _rows(array("f", raw.get("output_log_probs", b"")), len(lengths))
     indexes = array("i", raw["sequence_index"]) if "sequence_index" in raw else range(len(lengths))
     reasons = _texts(raw.get("finish_reason", b"")) or [None] * len(lengths)
+    reused = raw.get("kv_cache_reused_blocks")
     return [
-        TokenChunk(index=index, token_ids=tuple(ids[:length]), log_probs=tuple(probs[:length]), finish_reason=reason)
+        TokenChunk(
+            index=index,
+            token_ids=tuple(ids[:length]),
+            log_probs=tuple(probs[:length]),
+            finish_reason=reason,
+            num_reused_blocks=None if reused is None else _ONE_INT.unpack(reused)[0],
+        )
         for index, length, ids, probs, reason in zip(indexes, lengths, rows, log_probs, reasons, strict=True)
     ]
 

@@ -20,7 +20,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
-    """What is new of one sequence; `cum_log_prob` is the sum from its first token on."""
+    """What is new of one sequence.
+
+    Attributes:
+        cum_log_prob: the sum from its first token on.
+        num_reused_blocks: KV pages that it took over at its start, on its first part, where the engine knows.
+    """
 
     sequence_index: int
     text: str
@@ -28,6 +33,7 @@ class Part:
     log_probs: tuple[float, ...]
     cum_log_prob: float
     finish_reason: FinishReason | None
+    num_reused_blocks: int | None = None
 
 
 class Client(Protocol):
@@ -64,12 +70,16 @@ class _SequenceAnswer:
         self._text = ""
         self._ids: list[int] = []
         self._log_probs: list[float] = []
+        self._num_reused_blocks: int | None = None
+        self._has_begun = False
         self.finish_reason: FinishReason | None = None
         self.last_sent = float("-inf")
 
     def take(self, chunk: Chunk) -> None:
         """Add new tokens; sets `finish_reason` when they end the sequence."""
         ids, reason = chunk.token_ids, chunk.finish_reason
+        if not self._has_begun:
+            self._num_reused_blocks = chunk.num_reused_blocks
         is_stop_token = reason == "stop" and bool(ids) and ids[-1] in self._stop_token_ids
         num_shown = len(ids) - is_stop_token
         if self._options.stop_words:
@@ -112,7 +122,9 @@ class _SequenceAnswer:
             log_probs=tuple(self._log_probs),
             cum_log_prob=self._cum_log_prob,
             finish_reason=self.finish_reason,
+            num_reused_blocks=self._num_reused_blocks,
         )
+        self._has_begun, self._num_reused_blocks = True, None
         self._text = ""
         self._ids.clear()
         self._log_probs.clear()

@@ -63,12 +63,14 @@ class GenerateRequest:
     Attributes:
         prompt_field: what messages call the prompt.
         is_stream: chunks are wanted as tokens are made; otherwise an engine may give all of them in one.
+        reports_reuse: say how much of the prompt was in the KV cache already, where the engine knows.
     """
 
     input_ids: tuple[int, ...]
     sampling: SamplingParams
     prompt_field: str = "input_ids"
     is_stream: bool = True
+    reports_reuse: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +83,8 @@ class Chunk:
         log_probs: one for each token, if the request asked for them.
         finish_reason: why the sequence ended; None while it goes on. "error" ends all sequences of the request.
         error: what happened, when `finish_reason` is "error".
+        num_reused_blocks: KV pages that the sequence took over at its start; on one of its chunks at least, where the
+            engine knows.
     """
 
     sequence_index: int
@@ -88,6 +92,7 @@ class Chunk:
     log_probs: tuple[float, ...] = ()
     finish_reason: FinishReason | None = None
     error: str | None = None
+    num_reused_blocks: int | None = None
 
 
 Sink = Callable[[Chunk], bool]

@@ -28,6 +28,11 @@ _GOLDEN_RATIO = 0x9E3779B97F4A7C15  # of 2**64
 class PipelineSequence(Protocol):
     """One sequence inside the pipeline."""
 
+    @property
+    def num_reused_blocks(self) -> int:
+        """KV pages with a part of its prompt that it found when it began."""
+        ...
+
     def read(self) -> tuple[Sequence[int], Sequence[float], FinishReason | None]:
         """Return what came since the last call: ids, their log probabilities, and why it ended ("error": lost)."""
         ...
@@ -75,6 +80,17 @@ class _Made:
     ids: tuple[int, ...]
     log_probs: tuple[float, ...]
     finish_reason: FinishReason | None
+    num_reused_blocks: int
+
+    def chunk(self, index: int) -> Chunk:
+        """Return it as the chunk of one of the sequences that the lane stands for."""
+        return Chunk(
+            sequence_index=index,
+            token_ids=self.ids,
+            log_probs=self.log_probs,
+            finish_reason=self.finish_reason,
+            num_reused_blocks=self.num_reused_blocks,
+        )
 
 
 class _Submission:
@@ -268,7 +284,8 @@ class EngineLoop:
             if finish_reason is not None:
                 self._running.remove(lane)
             if ids or finish_reason is not None:
-                made.append(_Made(lane, tuple(ids), tuple(log_probs), finish_reason))
+                num_reused = lane.handle.num_reused_blocks
+                made.append(_Made(lane, tuple(ids), tuple(log_probs), finish_reason, num_reused))
         return made
 
     def _deliver(self, made: Sequence[_Made]) -> None:
@@ -277,7 +294,7 @@ class EngineLoop:
             if one.finish_reason == "error":
                 self._end([one.lane], "the model gave a result that is not a number")
             else:
-                one.lane.is_unwanted = not self._offer(one.lane, one.ids, one.log_probs, one.finish_reason)
+                one.lane.is_unwanted = not self._offer(one)
         if not made:
             return
         try:
@@ -285,17 +302,11 @@ class EngineLoop:
         except Exception as error:  # a step is being computed, which has to be waited for
             self._log(f"engine: what follows a step failed: {error!r}")
 
-    def _offer(
-        self, lane: _Lane, ids: tuple[int, ...], log_probs: tuple[float, ...], finish_reason: FinishReason | None
-    ) -> bool:
+    def _offer(self, made: _Made) -> bool:
         """Call the sink for each sequence that the lane stands for; return whether one of them is to go on."""
+        lane = made.lane
         lane.sequence_indices = tuple(
-            index
-            for index in lane.sequence_indices
-            if self._sink(
-                lane.submission,
-                Chunk(sequence_index=index, token_ids=ids, log_probs=log_probs, finish_reason=finish_reason),
-            )
+            index for index in lane.sequence_indices if self._sink(lane.submission, made.chunk(index))
         )
         return bool(lane.sequence_indices)
 

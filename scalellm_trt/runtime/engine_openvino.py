@@ -34,7 +34,6 @@ UNSUPPORTED_INPUTS: Mapping[str, str] = MappingProxyType(
     {
         "return_context_logits": "the OpenVINO engine does not give logits out",
         "return_generation_logits": "the OpenVINO engine does not give logits out",
-        "return_perf_metrics": "the OpenVINO engine does not measure single requests",
         "guided_decoding_guide_type": "guided decoding is not available on the OpenVINO engine",
         "guided_decoding_guide": "guided decoding is not available on the OpenVINO engine",
         "lora_task_id": "LoRA adapters are not available on the OpenVINO engine",

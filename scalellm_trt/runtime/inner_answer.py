@@ -40,6 +40,7 @@ class InnerAnswer:
         self._sink = sink
         self._open = {index: list(indices) for index, indices in enumerate(slots)}
         self._num_tokens = [0] * len(slots)
+        self._num_reused_blocks: int | None = None
         self._goes_on_inside = False  # the engine would continue a sequence that has ended here
         self._lock = threading.Lock()
 
@@ -72,6 +73,8 @@ class InnerAnswer:
         if slot not in self._open:
             return
         ids = _new_ids(outputs)
+        if "kv_cache_reused_blocks" in outputs:
+            self._num_reused_blocks = int(outputs["kv_cache_reused_blocks"].ravel()[0])
         log_probs = _new_log_probs(outputs, len(ids))
         ids, reason = self._ending(slot, ids)
         engine_ends = reason == "length" or not self._inner.is_stream or self._was_told(ids)
@@ -97,11 +100,17 @@ class InnerAnswer:
         self._num_tokens[slot] += len(ids)
         if not ids and reason is None:
             return
-        going_on = [
-            index
+        chunks = (
+            Chunk(
+                sequence_index=index,
+                token_ids=ids,
+                log_probs=log_probs,
+                finish_reason=reason,
+                num_reused_blocks=self._num_reused_blocks,
+            )
             for index in self._open[slot]
-            if self._sink(Chunk(sequence_index=index, token_ids=ids, log_probs=log_probs, finish_reason=reason))
-        ]
+        )
+        going_on = [chunk.sequence_index for chunk in chunks if self._sink(chunk)]
         if reason is None and going_on:
             self._open[slot] = going_on
         else:

@@ -78,6 +78,9 @@ def build(
     if sampling.log_probs:
         inputs["return_log_probs"] = _scalar(True, np.bool_)
         outputs.append("output_log_probs")
+    if request.reports_reuse and contract == "1.x":  # 0.13 does not know it
+        inputs["return_perf_metrics"] = _scalar(True, np.bool_)
+        outputs.append("kv_cache_reused_blocks")
     if num_sequences > 1:
         inputs["num_return_sequences"] = _scalar(num_sequences, np.int32)
         outputs.append("sequence_index")

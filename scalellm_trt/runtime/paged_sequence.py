@@ -24,6 +24,7 @@ class PagedSequence:
         num_cached: tokens whose keys and values are in the cache.
         blocks: pages that hold them, in order; the last one may be partly filled.
         finish_reason: set once it has ended; "error" if its logits were no numbers.
+        num_reused_blocks: pages of its prompt that were in the cache when it began.
     """
 
     def __init__(
@@ -41,6 +42,7 @@ class PagedSequence:
         self._new_log_probs: list[float] = []
         self.finish_reason: FinishReason | None = None
         self.num_cached = 0
+        self.num_reused_blocks = 0
         self.blocks: list[int] = []
 
     @property
@@ -60,6 +62,8 @@ class PagedSequence:
         """Take over the pages that hold the beginning of a sequence that has none."""
         self.blocks, self._keys = pool.match(self._ids[: self._num_ids])
         self.num_cached = len(self.blocks) * pool.tokens_per_block
+        if self._num_ids == self._num_prompt:  # else it gave its pages up, and takes over its own
+            self.num_reused_blocks = len(self.blocks)
 
     def give_up(self, pool: BlockPool) -> None:
         """Return all pages; what was in them has to be computed again."""

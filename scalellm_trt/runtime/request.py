@@ -9,7 +9,7 @@ from .engine_api import GenerateRequest, InvalidRequestError, SamplingParams
 from .inputs import decode
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from .inputs import Inputs
     from .settings import ServiceSettings
@@ -35,6 +35,7 @@ class AnswerOptions:
         log_probs: send `output_log_probs` and `cum_log_probs`.
         num_input_tokens: send the count of prompt tokens.
         num_output_tokens: send the count of new tokens in each response.
+        reuse: send `kv_cache_reused_blocks`.
         sequence_index: send `sequence_index` and `batch_index`.
         stop_words: texts that end the answer; neither they nor a part of them is shown.
         min_tokens: a stop word counts only in the text after this many tokens.
@@ -49,6 +50,7 @@ class AnswerOptions:
     log_probs: bool = False
     num_input_tokens: bool = False
     num_output_tokens: bool = False
+    reuse: bool = False
     sequence_index: bool = False
     stop_words: tuple[str, ...] = ()
     min_tokens: int = 0
@@ -93,6 +95,7 @@ def parse(
         sampling=sampling,
         prompt_field=prompt.field,
         is_stream=options.stream or bool(options.stop_words),  # a stop word ends the answer where it is seen
+        reports_reuse=options.reuse,
     )
     return TextRequest(generate=generate, options=options)
 
@@ -147,7 +150,7 @@ def _sampling(inputs: Inputs, tokenizer: PromptTokenizer, settings: ServiceSetti
         num_sequences=_or(inputs.integer("num_return_sequences", low=1, high=settings.max_batch_size), 1),
         stop_token_ids=_stop_token_ids(inputs, settings),
         stop_word_ids=tokenizer.token_bytes.ids_of(_words(inputs, "stop_words")),
-        bad_words=_bad_words(inputs, tokenizer),
+        bad_words=bad_word_ids(_words(inputs, "bad_words"), tokenizer),
         token_bias=_token_bias(inputs, tokenizer, settings),
         log_probs=inputs.flag("return_log_probs", default=False),
     )
@@ -183,9 +186,9 @@ def _words(inputs: Inputs, name: str) -> tuple[str, ...]:
     return inputs.texts(name, max_count=_MAX_WORDS, max_bytes=_MAX_WORD_BYTES)
 
 
-def _bad_words(inputs: Inputs, tokenizer: PromptTokenizer) -> tuple[tuple[int, ...], ...]:
+def bad_word_ids(words: Iterable[str], tokenizer: PromptTokenizer) -> tuple[tuple[int, ...], ...]:
     """Return the ids of each bad word as it begins a text and as it follows a space: those are different tokens."""
-    variants = [f"{space}{word}" for word in _words(inputs, "bad_words") for space in ("", " ")]
+    variants = [f"{space}{word}" for word in words for space in ("", " ")]
     encoded = dict.fromkeys(tokenizer.encode_word(variant) for variant in variants)
     return tuple(ids for ids in encoded if ids)
 
@@ -225,6 +228,7 @@ def _options(inputs: Inputs, settings: ServiceSettings, sampling: SamplingParams
         log_probs=sampling.log_probs,
         num_input_tokens=inputs.flag("return_num_input_tokens", default=False),
         num_output_tokens=inputs.flag("return_num_output_tokens", default=False),
+        reuse=inputs.flag("return_perf_metrics", default=False),
         sequence_index=inputs.has("num_return_sequences"),
         stop_words=_words(inputs, "stop_words"),
         min_tokens=sampling.min_tokens,

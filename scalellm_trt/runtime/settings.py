@@ -111,6 +111,11 @@ class ServiceSettings:
         """Pages in the KV cache pool."""
         return self.kv_cache_tokens // self.tokens_per_block
 
+    @property
+    def reports_reuse(self) -> bool:
+        """Whether the service's model says how much of a prompt its KV cache had; others refuse the question."""
+        return self.engine == "openvino"
+
     def to_json(self) -> dict[str, object]:
         """Return what `from_json` reads back to an equal value; the content of `service.json`."""
         return dataclasses.asdict(self)

@@ -54,7 +54,7 @@ INPUTS: tuple[Tensor, ...] = (
     Tensor("return_output_ids", "TYPE_BOOL"),  # added: default false for text_input, true for input_ids
     Tensor("return_context_logits", "TYPE_BOOL"),
     Tensor("return_generation_logits", "TYPE_BOOL"),
-    Tensor("return_perf_metrics", "TYPE_BOOL"),
+    Tensor("return_perf_metrics", "TYPE_BOOL"),  # of the measures, kv_cache_reused_blocks
     # What only some engines can do.
     Tensor("decoder_text_input", "TYPE_STRING"),
     Tensor("embedding_bias_words", "TYPE_STRING", (-1,)),
@@ -80,6 +80,7 @@ OUTPUTS: tuple[Tensor, ...] = (
     Tensor("output_log_probs", "TYPE_FP32", (-1, -1), optional=False),
     Tensor("num_input_tokens", "TYPE_INT32", optional=False),
     Tensor("num_output_tokens", "TYPE_INT32", (-1,), optional=False),  # one for each sequence of the response
+    Tensor("kv_cache_reused_blocks", "TYPE_INT32", optional=False),  # on a stream's first response
     Tensor("batch_index", "TYPE_INT32", optional=False),
     Tensor("sequence_index", "TYPE_INT32", (-1,), optional=False),  # one for each sequence of the response
 )

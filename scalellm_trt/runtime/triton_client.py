@@ -63,6 +63,8 @@ class TritonClient:
         if options.num_output_tokens:
             counts = [len(part.token_ids) for part in parts]
             tensors.append(("num_output_tokens", np.array([counts], dtype=np.int32)))
+        if options.reuse and parts[0].num_reused_blocks is not None:
+            tensors.append(("kv_cache_reused_blocks", np.array([[parts[0].num_reused_blocks]], dtype=np.int32)))
         if options.sequence_index:
             tensors.append(("sequence_index", np.array([[part.sequence_index for part in parts]], dtype=np.int32)))
             tensors.append(("batch_index", np.zeros((1, 1), dtype=np.int32)))

@@ -28,6 +28,7 @@ PROGRAM_NAME = "tritonserver"
 WHEEL = "nvidia-pytriton"
 STUB_NAME = "triton_python_backend_stub"
 PYTHON_BACKEND_FILES = ("libtriton_python.so", "triton_python_backend_utils.py")
+_HUGE_PAGES = "glibc.malloc.hugetlb"
 WRAPPER_MARK = b"scalellm_trt.triton.passthrough"
 
 _INSTALL_HINT = (
@@ -65,7 +66,19 @@ class ServerBinary:
                 before = environment.get(variable, "")
                 paths = [*(str(directory) for directory in directories), *([before] if before else [])]
                 environment[variable] = os.pathsep.join(paths)
-        return environment
+        return with_huge_pages(environment) if self.origin == "wheel" else environment
+
+
+def with_huge_pages(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return `environment`, in which malloc asks for huge pages unless GLIBC_TUNABLES says otherwise already.
+
+    Each step of a model reads all of its weights. With pages of 4 KiB, looking up their addresses takes 5% of a step
+    (135M model, 1 and 4 streams, 2 cores of a Xeon; 1% with 64 streams); Linux gives big pages only where it is asked.
+    """
+    tunables = environment.get("GLIBC_TUNABLES", "")
+    if _HUGE_PAGES in tunables:
+        return dict(environment)
+    return {**environment, "GLIBC_TUNABLES": ":".join(filter(None, (tunables, f"{_HUGE_PAGES}=1")))}
 
 
 def default_cache_dir() -> Path:

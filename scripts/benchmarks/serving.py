@@ -14,10 +14,14 @@ Three sides continue the same prompts of 17 tokens by the same number of tokens,
       python -m venv llama && CMAKE_BUILD_PARALLEL_LEVEL=2 llama/bin/pip install llama-cpp-python==0.3.36 numpy
       python -m scripts.benchmarks.serving --llama-python llama/bin/python
 
-All sides stay loaded; one works while the others idle (the CPU that they use meanwhile is printed). In each round each
-number of streams is run by every side, in an order that turns round from one round to the next; a round before the
-first warms up and does not count. Speed is that of the decode phase: see `sides/decode_phase.py`. A ratio is the median
-over rounds, with a bootstrap 95% interval. Exit code 8 if a whole interval of served / bare lies below 0.95.
+  (Where the CPU names AMX but the machine does not let programs use it, that library dies of SIGSEGV: build it with
+  CMAKE_ARGS="-DGGML_NATIVE=OFF -DGGML_AVX512=ON -DGGML_AVX512_VNNI=ON -DGGML_AVX512_BF16=ON".)
+
+All sides have huge pages (GLIBC_TUNABLES), which the server asks for anyway. All stay loaded; one works while the
+others idle (the CPU that they use meanwhile is printed). In each round each number of streams is run by every side, in
+an order that turns round from one round to the next; a round before the first warms up and does not count. Speed is
+that of the decode phase: see `sides/decode_phase.py`. A ratio is the median over rounds, with a bootstrap 95% interval.
+Exit code 8 if a whole interval of served / bare lies below 0.95.
 """
 
 from __future__ import annotations
@@ -38,6 +42,7 @@ from typing import TYPE_CHECKING, Any
 from scalellm_trt.model_source import PypiSource, parse, pypi
 from scalellm_trt.model_source.store import Store
 from scalellm_trt.recipe import loader
+from scalellm_trt.triton import binary
 from scripts.benchmarks.sides import decode_phase, paired_ratio, served_model, surroundings
 from scripts.benchmarks.sides.worker import ROOT, Worker
 
@@ -280,6 +285,7 @@ def parse_options() -> argparse.Namespace:
 
 def main() -> int:
     options = parse_options()
+    os.environ.update(binary.with_huge_pages(os.environ))
     model = served_model.find(options.repository, options.model)
     prompts = make_prompts(model, max(options.streams))
     runs: list[Run] = []

@@ -9,7 +9,7 @@ memory is not there before its first use. Then every step size is met once, by p
 engine keeps kernels and buffers for each number of tokens that a step has had, and there are no others. Then the crowd
 comes for `--settle` seconds, so that every buffer has met its largest batch, and then for the minute that counts.
 Requests are drawn from a seeded generator (see `sides/random_requests.py`): streamed, whole, by token ids, of several
-sequences, given up after some responses, and bad ones of 15 sorts, which must be refused with the name of what is
+sequences, given up after some responses, and bad ones of 17 sorts, which must be refused with the name of what is
 wrong. Memory is RssAnon of tritonserver and its stubs together; it must not be higher in the last third of the minute
 than in the first by more than `--max-growth-mib`.
 Exit code 8 if any of it does not hold.

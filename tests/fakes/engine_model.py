@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 FINAL = pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL
+TOKENS_PER_BLOCK = 32
 NAMES = {
     "0.13": {"min_tokens": "min_length", "seed": "random_seed"},
     "1.x": {"min_tokens": "min_tokens", "seed": "seed"},
@@ -78,6 +79,7 @@ class Live:
         self.end_id = int(self._value("end_id", -1))
         self.is_stream = bool(self._value("streaming", False))
         self.has_log_probs = bool(self._value("return_log_probs", False))
+        self.has_perf_metrics = bool(self._value("return_perf_metrics", False))
         self.stop_words = self._words("stop_words_list")
         self.bad_words = self._words("bad_words_list")
         bias = self._inputs.get("embedding_bias")
@@ -135,6 +137,8 @@ class Live:
         }
         if self.has_log_probs:
             tensors["output_log_probs"] = np.full((1, 1, len(new)), -0.5, dtype=np.float32)
+        if self.has_perf_metrics:  # as if every prompt had been there before, its last token left out
+            tensors["kv_cache_reused_blocks"] = np.array([[(self.prompt_len - 1) // TOKENS_PER_BLOCK]], dtype=np.int32)
         if len(self.sequences) > 1:
             tensors["sequence_index"] = np.array([[index]], dtype=np.int32)
         wanted = [pb_utils.Tensor(name, array) for name, array in tensors.items() if name in self.outputs]

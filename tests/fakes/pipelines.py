@@ -53,6 +53,11 @@ class FakeSequence:
         return self.is_cancelled or self.is_lost or self.finish_reason is not None
 
     @property
+    def num_reused_blocks(self) -> int:
+        """As if every prompt had been there before, its last token left out."""
+        return (len(self.input_ids) - 1) // TOKENS_PER_BLOCK
+
+    @property
     def tokens(self) -> list[int]:
         return [self.input_ids[-1] + 1 + index for index in range(self.num_made)]
 

@@ -47,6 +47,7 @@ class TokenServer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignor
         self.step_s = 0.0
         self.tokens_per_response = 1
         self.is_endless = False
+        self.num_reused_blocks: int | None = None
         self.failure: str | None = None
         self.status: grpc.StatusCode | None = None
         self.breaks_after: int | None = None
@@ -108,6 +109,7 @@ class TokenServer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignor
     def _messages(self, values: dict[str, list[Any]], context: Any) -> Iterator[Any]:
         num_sequences = values.get("num_return_sequences", [1])[0]
         size = self.tokens_per_response if values["stream"][0] else 10**9
+        reused = self.num_reused_blocks if values.get("return_perf_metrics") == [True] else None
         sent, is_last, reason = 0, False, ""
         while not is_last:
             ids: list[int] = []
@@ -124,7 +126,10 @@ class TokenServer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignor
             self.num_sent += len(ids)
             for index in range(num_sequences):
                 is_final = is_last and index == num_sequences - 1
-                yield _message(index, ids, reason if is_last else "", values, is_final=is_final)
+                message = _message(index, ids, reason if is_last else "", values, is_final=is_final)
+                if reused is not None and sent == len(ids):
+                    _add(message.infer_response, "kv_cache_reused_blocks", "INT32", [1, 1], struct.pack("<i", reused))
+                yield message
 
     def _token(self, values: dict[str, list[Any]], position: int) -> int:
         ids: list[int] = values["input_ids"]
@@ -149,9 +154,13 @@ def _message(index: int, ids: list[int], reason: str, values: dict[str, list[Any
     if reason:
         tensors.append(("finish_reason", "BYTES", [1, 1], struct.pack("<I", len(reason)) + reason.encode()))
     for name, data_type, shape, raw in tensors:
-        response.outputs.add(name=name, datatype=data_type, shape=shape)
-        response.raw_output_contents.append(raw)
+        _add(response, name, data_type, shape, raw)
     return message
+
+
+def _add(response: Any, name: str, data_type: str, shape: list[int], raw: bytes) -> None:
+    response.outputs.add(name=name, datatype=data_type, shape=shape)
+    response.raw_output_contents.append(raw)
 
 
 def _numbers(data_type: str, raw: bytes) -> list[Any]:

@@ -227,7 +227,9 @@ def test_a_prompt_whose_beginning_is_kept_gives_the_same_answer(make_engine: Cal
     pipeline: Any = engine._pipeline
     first = generate(engine, 20, prompt=prompt)
     assert len(pipeline._pool.match(np.array(prompt))[0]) == 2
-    assert generate(engine, 20, prompt=prompt) == first
+    again = start(engine, 20, prompt=prompt)
+    assert again.over.wait(30)
+    assert (again.ids(), again.chunks[0].num_reused_blocks) == (first, 2)
     assert generate(engine, 20, prompt=prompt[:40]) == generate(make_engine(), 20, prompt=prompt[:40])
 
 

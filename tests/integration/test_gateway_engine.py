@@ -165,6 +165,15 @@ def test_several_answers_differ_as_their_seeds_do(served: Served, client: openai
 
 
 @pytest.mark.parametrize("stream", [False, True])
+def test_usage_says_what_the_engine_had_where_its_contract_can(client: openai.OpenAI, model: str, stream: bool) -> None:
+    asked: dict[str, Any] = {"stream_options": {"include_usage": True}} if stream else {}
+    answer: Any = client.completions.create(model=model, prompt=[20] * 40, max_tokens=3, stream=stream, **asked)
+    usage = (list(answer)[-1] if stream else answer).usage
+    cached = usage.prompt_tokens_details and usage.prompt_tokens_details.cached_tokens
+    assert cached == (None if model == "old" else 32)
+
+
+@pytest.mark.parametrize("stream", [False, True])
 def test_log_probs_belong_to_the_tokens(client: openai.OpenAI, model: str, stream: bool) -> None:
     answer: Any = client.completions.create(
         model=model, prompt=[65], max_tokens=5, temperature=0, logprobs=0, stream=stream

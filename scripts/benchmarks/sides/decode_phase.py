@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
@@ -11,28 +11,33 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
+MIN_DELIVERIES: Final = 2
+
+
 def tokens_per_s(streams: Sequence[Sequence[tuple[float, int]]]) -> float:
     """Return the decode speed of all streams together.
 
-    The window opens when every stream has its first token and closes when the first stream ends. A delivery of
-    several tokens counts as made evenly over the time since the stream's delivery before: so a stream that sends
-    tokens together is neither favoured nor punished by where its deliveries lie in the window.
+    The window opens when every stream has its first token and closes when the first stream ends. Each stream counts
+    from its first delivery in the window to its last one: so nothing has to be assumed about when the tokens of a
+    delivery that began before the window were made, and a stream that sends tokens together is neither favoured nor
+    punished. (To spread such a delivery evenly would: the steps in which prompts come in are the long ones.)
 
-        speed = sum over streams of (made(close) - made(open)) / (close - open)
+        speed = sum over streams of (tokens of its deliveries in the window but the first) / (last - first)
 
     Raises:
-        ValueError: a stream ended before another began, so that there is no such window.
+        ValueError: a stream has less than two deliveries in the window, for example because it ended before another
+            began.
     """
     opened = max(deliveries[0][0] for deliveries in streams)
     closed = min(deliveries[-1][0] for deliveries in streams)
-    if closed <= opened:
-        raise ValueError("a stream ended before another began: take more tokens per stream")
-    made = 0.0
+    speed = 0.0
     for deliveries in streams:
-        times, counts = zip(*deliveries, strict=True)
-        at_open, at_close = np.interp([opened, closed], times, np.cumsum(counts))
-        made += float(at_close - at_open)
-    return made / (closed - opened)
+        inside = [(time, count) for time, count in deliveries if opened <= time <= closed]
+        if len(inside) < MIN_DELIVERIES:
+            raise ValueError("a stream has no two deliveries while all generate: take more tokens per stream")
+        (first, _), *others = inside
+        speed += sum(count for _, count in others) / (others[-1][0] - first)
+    return speed
 
 
 def first_token_s(streams: Sequence[Sequence[tuple[float, int]]]) -> float:

@@ -84,6 +84,12 @@ class Crowd:
         if self._random.random() < 0.2:
             inputs |= {"repetition_penalty": self._random.uniform(1.0, 1.3)}
         if self._random.random() < 0.2:
+            inputs |= {"presence_penalty": self._random.uniform(-1, 1), "frequency_penalty": 0.5}
+        if self._random.random() < 0.2:
+            inputs |= {"bad_words": ["the", "of course"]}
+        if self._random.random() < 0.2:
+            inputs |= {"embedding_bias_words": ["and"], "embedding_bias_weights": [self._random.uniform(-5, 5)]}
+        if self._random.random() < 0.2:
             inputs |= {"stop_words": ["the ", "\n", "zzz"]}
         if self._random.random() < 0.2:
             inputs |= {"return_log_probs": True}
@@ -101,7 +107,9 @@ class Crowd:
             ("top_k", {"top_k": -1}),
             ("min_tokens", {"min_tokens": 5}),
             ("beam_width", {"beam_width": 4}),
-            ("bad_words", {"bad_words": ["never"]}),
+            ("bad_words", {"bad_words": ["never"] * 100}),
+            ("presence_penalty", {"presence_penalty": 3.0}),
+            ("return_context_logits", {"return_context_logits": True}),
             ("repetition_penalty", {"repetition_penalty": 0.0}),
             ("num_return_sequences", {"num_return_sequences": settings.max_batch_size + 1}),
             ("input_ids", {"input_ids": [1, 2, 3]}),

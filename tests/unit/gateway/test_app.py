@@ -98,6 +98,20 @@ def test_a_stream_begins_with_the_role_and_ends_with_usage(client: openai.OpenAI
     assert len({chunk.id for chunk in chunks}) == 1
 
 
+@pytest.mark.parametrize(("num_blocks", "expected"), [(0, 0), (2, 64), (4, 99), (None, None)])
+def test_usage_says_what_the_engine_had(
+    client: openai.OpenAI, gateway: RunningGateway, server: TokenServer, num_blocks: int | None, expected: int | None
+) -> None:
+    server.num_reused_blocks = num_blocks
+    before = _metric(gateway, "scalellm_prompt_tokens_cached_total")
+    prompt = [50] * 100  # three pages of 32 and a bit: an engine that shares parts of pages counts four
+    whole = _complete(client, prompt, max_tokens=2).usage
+    *_, last = _complete(client, prompt, max_tokens=2, stream=True, stream_options={"include_usage": True})
+    found = [usage.prompt_tokens_details for usage in (whole, last.usage)]
+    assert [details and details.cached_tokens for details in found] == [expected] * 2
+    _until(lambda: _metric(gateway, "scalellm_prompt_tokens_cached_total") - before == 2 * (expected or 0))
+
+
 def test_the_wire_is_events_and_done(gateway: RunningGateway, server: TokenServer) -> None:
     answer = _post(gateway, stream=True, max_tokens=2)
     assert answer.headers["content-type"].startswith("text/event-stream")
@@ -116,6 +130,7 @@ def test_every_choice_reaches_the_engine(client: openai.OpenAI, server: TokenSer
         "temperature": [0.0], "top_p": [0.5], "seed": [2**64 - 1], "num_return_sequences": [2], "stream": [False],
         "stop_words": ["é".encode()], "max_tokens": [7], "return_log_probs": [True], "frequency_penalty": [0.5],
         "top_k": [5], "min_tokens": [2], "repetition_penalty": [1.5], "end_id": [-1], "exclude_input_in_output": [True],
+        "return_perf_metrics": [True],
     }  # fmt: skip
 
 

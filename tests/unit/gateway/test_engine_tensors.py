@@ -14,6 +14,7 @@ from scalellm_trt.gateway.errors import ApiError
 from scalellm_trt.gateway.tensors import Generation
 from scalellm_trt.runtime.detokenizer import TokenBytes
 from scalellm_trt.runtime.settings import ServiceSettings
+from scalellm_trt.runtime.tokenizer import PromptTokenizer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,11 +35,21 @@ SETTINGS = ServiceSettings(
 BASE = Generation(
     model="m", request_id="mine", input_ids=[5, 6], max_tokens=9, temperature=0.0, top_p=1.0, is_stream=True
 )
-TOKENS = TokenBytes([b"%d." % index for index in range(100)])
 
 
-def _ask(**changes: Any) -> tuple[dict[str, list[Any]], Any]:
-    asked = engine_tensors.ask(dataclasses.replace(BASE, **changes), SETTINGS, TOKENS)
+class _Numbers(PromptTokenizer):
+    """Token 7 is the text "7."."""
+
+    def __init__(self) -> None:
+        self.token_bytes = TokenBytes([b"%d." % index for index in range(100)])
+
+    def encode_word(self, text: str) -> tuple[int, ...]:
+        return tuple(int(word) for word in text.strip().split("."))
+
+
+def _ask(*, reports_reuse: bool = False, **changes: Any) -> tuple[dict[str, list[Any]], Any]:
+    generation = dataclasses.replace(BASE, **changes)
+    asked = engine_tensors.ask(generation, SETTINGS, _Numbers(), reports_reuse=reports_reuse)
     types = {"INT32": np.int32, "FP32": np.float32, "BOOL": np.bool_, "UINT64": np.uint64}
     tensors = {}
     for tensor, raw in zip(asked.request.inputs, asked.request.raw_input_contents, strict=True):
@@ -76,6 +87,20 @@ def test_a_request_says_everything_in_the_engines_words() -> None:
     assert tensors["runtime_top_p"][0][0] == pytest.approx(0.9)
     assert tensors["streaming"] == [[True]], "a stop text must be seen as it comes"
     assert not {"runtime_top_k", "end_id"} & tensors.keys()
+    tensors, _ = _ask(bad_words=("4.5", "6"), token_bias=((3, 0.5), (5, -1.0), (3, 0.25)))
+    assert tensors["bad_words_list"] == [[[4, 5, 6], [2, 3, -1]]]
+    bias = tensors["embedding_bias"][0]
+    assert (len(bias), bias[3], bias[5], bias.count(0.0)) == (100, 0.75, -1.0, 98)
+
+
+def test_an_engine_that_knows_says_what_it_had() -> None:
+    tensors, asked = _ask(reports_reuse=True)
+    assert tensors["return_perf_metrics"] == [[True]]
+    assert "kv_cache_reused_blocks" in [output.name for output in asked.request.outputs]
+    response = _response([8])
+    response.outputs.add(name="kv_cache_reused_blocks", datatype="INT32", shape=[1, 1])
+    response.raw_output_contents.append(np.array([[3]], np.int32).tobytes())
+    assert [chunk.num_reused_blocks for chunk in asked.answer.take(response)] == [3]
 
 
 def test_without_a_seed_each_request_has_its_own() -> None:

@@ -141,6 +141,15 @@ def test_counts_and_log_probs_come_when_asked(host: Host) -> None:
     assert [response["cum_log_probs"] for response in responses] == [[-1.0], [-2.0]]
 
 
+def test_a_stream_begins_with_the_pages_that_the_engine_had(host: Host) -> None:
+    asked = {"input_ids": [3, 4, 5, 6, 7, 8, 9, 5, 6], "max_tokens": 3}
+    streamed = host.answer(stream=True, return_perf_metrics=True, **asked)
+    assert [response.get("kv_cache_reused_blocks") for response in streamed] == [[2], None, None]
+    [whole] = host.answer(return_perf_metrics=True, num_return_sequences=2, **asked)
+    assert whole["kv_cache_reused_blocks"] == [2]
+    assert "kv_cache_reused_blocks" not in host.answer(**asked)[0]
+
+
 def test_several_sequences_come_in_one_response_with_short_rows_padded(host: Host) -> None:
     [response] = host.answer(input_ids=[5, 6], max_tokens=3, num_return_sequences=2, pad_id=0, return_text=True)
     assert response["output_ids"] == [[5, 6, 7, 8, 9]] * 2

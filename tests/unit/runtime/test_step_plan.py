@@ -96,6 +96,19 @@ def test_the_latest_gives_its_pages_up_and_comes_back() -> None:
     assert steps.pool.num_available == 4
 
 
+def test_pages_are_told_that_a_prompt_found_but_not_its_own() -> None:
+    steps = Steps(num_blocks=7, has_reuse=True)
+    prompt = [1, 2, 3, 4, 5, 6, 7, 8, 9]
+    steps.add(prompt, max_tokens=1)
+    steps.step(), steps.step()
+    assert not steps.sequences
+    again = steps.add(prompt, max_tokens=9)
+    steps.step()
+    again.give_up(steps.pool)
+    steps.step()
+    assert (again.num_reused_blocks, steps.add([2, *prompt]).num_reused_blocks) == (2, 0)
+
+
 def test_a_prompt_that_finds_no_pages_waits_without_any() -> None:
     steps = Steps(num_blocks=3)
     steps.add(8, max_tokens=2)

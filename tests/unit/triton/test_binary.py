@@ -66,6 +66,18 @@ def test_the_environment_has_the_wheels_libraries_libpython_and_the_interpreter_
     assert environment["LD_LIBRARY_PATH"].split(os.pathsep) == libraries
     assert environment["PATH"] == f"{host.program_dir}:/usr/bin"
     assert environment["HOME"] == "/home/me"
+    assert environment["GLIBC_TUNABLES"] == "glibc.malloc.hugetlb=1"
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("glibc.malloc.check=3", "glibc.malloc.check=3:glibc.malloc.hugetlb=1"),
+        ("glibc.malloc.hugetlb=0", "glibc.malloc.hugetlb=0"),
+    ],
+)
+def test_huge_pages_leave_the_users_tunables_alone(before: str, after: str) -> None:
+    assert binary.with_huge_pages({"GLIBC_TUNABLES": before})["GLIBC_TUNABLES"] == after
 
 
 def test_what_is_there_already_is_used_again(wheel: Path, host: Host, tmp_path: Path) -> None:
