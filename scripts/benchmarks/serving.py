@@ -5,8 +5,8 @@
 
 Three sides continue the same prompts of 17 tokens by the same number of tokens, greedily, as many streams at once:
 
-- served: tritonserver over the built repository; a client process streams text by `tritonclient.grpc.aio`, one gRPC
-  stream per request; tokens are what `num_output_tokens` of the responses says;
+- served: tritonserver over the built repository; a client process streams text, one gRPC stream per request, by the
+  gateway's client; tokens are what `num_output_tokens` of the responses says;
 - bare: the same engine directory, settings and code that builds the pipeline, in a process that only steps and reads;
 - llama.cpp: a batched decode over its C API on the GGUF that the model was made from, with as many threads. It needs
   an environment of its own, where a C++ compiler builds the library for this machine's CPU:
