@@ -17,11 +17,12 @@ Three sides continue the same prompts of 17 tokens by the same number of tokens,
   (Where the CPU names AMX but the machine does not let programs use it, that library dies of SIGSEGV: build it with
   CMAKE_ARGS="-DGGML_NATIVE=OFF -DGGML_AVX512=ON -DGGML_AVX512_VNNI=ON -DGGML_AVX512_BF16=ON".)
 
-All sides have huge pages (GLIBC_TUNABLES), which the server asks for anyway. All stay loaded; one works while the
-others idle (the CPU that they use meanwhile is printed). In each round each number of streams is run by every side, in
-an order that turns round from one round to the next; a round before the first warms up and does not count. Speed is
-that of the decode phase: see `sides/decode_phase.py`. A ratio is the median over rounds, with a bootstrap 95% interval.
-Exit code 8 if a whole interval of served / bare lies below 0.95.
+All sides have huge pages (GLIBC_TUNABLES), which the server asks for anyway. In each round all are started anew and
+warmed up: where a process happens to have its memory makes it some 4% faster or slower for as long as it lives, so that
+rounds of the same processes would agree with each other and be wrong. Then each number of streams is run by every side
+while the others idle (the CPU that they use meanwhile is printed), in an order that turns round from one round to the
+next. Speed is that of the decode phase: see `sides/decode_phase.py`. A ratio is the median over rounds, with a
+bootstrap 95% interval. Exit code 8 if a whole interval of served / bare lies below 0.95.
 """
 
 from __future__ import annotations
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
 LIMIT = 0.95
 EXIT_MISSED = 8
 PROMPT_TOKENS = 17
+WARM_UP_TOKENS = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,7 +128,7 @@ def make_prompts(model: ServedModel, count: int) -> Prompts:
 
 @contextlib.contextmanager
 def loaded_sides(options: argparse.Namespace, model: ServedModel, logs: Path) -> Iterator[list[Side]]:
-    """Start every side; all stay loaded until the block ends."""
+    """Start every side; all stay loaded until the block ends, which may be begun again."""
     package = "scripts.benchmarks.sides"
     with contextlib.ExitStack() as stack:
 
@@ -192,17 +194,17 @@ def run_once(sides: Sequence[Side], side: Side, prompts: Prompts, num_streams: i
     )
 
 
-def run_rounds(sides: Sequence[Side], prompts: Prompts, options: argparse.Namespace) -> Iterator[Run]:
-    """Yield every run that counts; round 0 warms up."""
-    for no in range(options.rounds + 1):
-        for num_streams in options.streams:
-            for side in sides if no % 2 else reversed(sides):
-                run = run_once(sides, side, prompts, num_streams, options.tokens, no)
-                report(
-                    f"round {no} of {options.rounds}: {num_streams:>3} streams {side.name:<9} {run.tokens_per_s:.1f}"
-                )
-                if no:
-                    yield run
+def run_round(sides: Sequence[Side], prompts: Prompts, options: argparse.Namespace, no: int) -> Iterator[Run]:
+    """Warm all sides up, and yield the runs of one round."""
+    for num_streams in options.streams:
+        for side in sides:
+            texts, ids = prompts.texts[:num_streams], prompts.ids[:num_streams]
+            side.worker.ask(prompt_ids=ids, prompt_texts=texts, num_tokens=WARM_UP_TOKENS)
+    for num_streams in options.streams:
+        for side in sides if no % 2 else reversed(sides):
+            run = run_once(sides, side, prompts, num_streams, options.tokens, no)
+            report(f"round {no} of {options.rounds}: {num_streams:>3} streams {side.name:<9} {run.tokens_per_s:.1f}")
+            yield run
 
 
 def line_of(runs: Sequence[Run], num_streams: int) -> Line:
@@ -271,7 +273,7 @@ def parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repository", type=Path, default=Path("triton_repo"), help="built model repository")
     parser.add_argument("--model", help="its text model; needed where there are several")
-    parser.add_argument("--rounds", type=int, default=9, help="that count (default: %(default)s)")
+    parser.add_argument("--rounds", type=int, default=9, help="with processes of their own (default: %(default)s)")
     parser.add_argument("--streams", type=int, nargs="+", default=[1, 4, 16, 64])
     parser.add_argument("--tokens", type=int, default=64, help="new tokens per stream (default: %(default)s)")
     parser.add_argument("--llama-python", help="interpreter with llama-cpp-python; without it that side is left out")
@@ -289,12 +291,11 @@ def main() -> int:
     model = served_model.find(options.repository, options.model)
     prompts = make_prompts(model, max(options.streams))
     runs: list[Run] = []
-    with (
-        tempfile.TemporaryDirectory(prefix="serving-") as logs,
-        loaded_sides(options, model, Path(logs)) as sides,
-    ):
-        facts = describe(model, sides, options)
-        runs.extend(run_rounds(sides, prompts, options))
+    with tempfile.TemporaryDirectory(prefix="serving-") as logs:
+        for no in range(1, options.rounds + 1):
+            with loaded_sides(options, model, Path(logs)) as sides:
+                facts = describe(model, sides, options)
+                runs.extend(run_round(sides, prompts, options, no))
     lines = [line_of(runs, num_streams) for num_streams in options.streams]
     if options.json:
         result: dict[str, Any] = {"facts": facts, "limit": LIMIT}
