@@ -17,7 +17,21 @@ from scalellm_trt import __version__
 from scalellm_trt.errors import ProblemsError, ScaleLLMError
 
 COMMAND_MODULES = (
-    *("recipes", "plan", "build", "serve", "infer", "gateway", "up", "key", "doctor", "migrate", "cache", "repo"),
+    *(
+        "recipes",
+        "plan",
+        "build",
+        "serve",
+        "infer",
+        "gateway",
+        "up",
+        "key",
+        "usage",
+        "doctor",
+        "migrate",
+        "cache",
+        "repo",
+    ),
 )
 EXIT_BUG = 1
 EXIT_USAGE = 2

@@ -26,10 +26,11 @@ from scalellm_trt.gateway.replies import ChatDialect, CompletionDialect, Predict
 from scalellm_trt.gateway.running import Running
 from scalellm_trt.gateway.send_now import try_now
 from scalellm_trt.gateway.several import Several
+from scalellm_trt.gateway.tenants.tenancy import Tenancy
 from scalellm_trt.gateway.upstream import is_ready
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping
 
     from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -53,10 +54,17 @@ METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 class Gateway:
     """What the routes share."""
 
-    def __init__(self, models: Mapping[str, GatewayModel], options: GatewayOptions) -> None:
+    def __init__(
+        self,
+        models: Mapping[str, GatewayModel],
+        options: GatewayOptions,
+        tenancy: Tenancy | None = None,
+        worker: int = 0,
+    ) -> None:
         """Offer `models`; connections are made when the application starts."""
         self.models, self.options, self.metrics = models, options, Metrics()
         self.admission = Admission(options.max_streams, options.max_queue_size, options.queue_timeout_s, self.metrics)
+        self.reception = (tenancy or Tenancy(options)).opened(worker, self.admission.queue, self.metrics)
         self.tracing = None if options.otlp_endpoint is None else _tracing(options.otlp_endpoint, options.url)
         self._upstream: Upstream | None = None
 
@@ -101,26 +109,33 @@ class Gateway:
 
     async def chat(self, request: Request, send: Send) -> None:
         """Answer `/v1/chat/completions`."""
-        job = await self._job(request, schemas.ChatRequest, jobs.of_chat)
-        await self._answer(request, send, job, ChatDialect(job))
+        with self.reception.visit(request.scope[RECORD]):
+            job = await self._job(request, schemas.ChatRequest, jobs.of_chat)
+            await self._answer(request, send, job, ChatDialect(job))
 
     async def completion(self, request: Request, send: Send) -> None:
         """Answer `/v1/completions`."""
-        job = await self._job(request, schemas.CompletionRequest, jobs.of_completion)
-        await self._answer(request, send, job, CompletionDialect(job))
+        with self.reception.visit(request.scope[RECORD]):
+            job = await self._job(request, schemas.CompletionRequest, jobs.of_completion)
+            await self._answer(request, send, job, CompletionDialect(job))
 
     async def predict(self, request: Request, send: Send) -> None:
         """Answer `/predict`."""
-        job = await self._job(request, schemas.PredictRequest, jobs.of_predict)
-        await self._answer_whole(request, send, job, PredictDialect())
+        with self.reception.visit(request.scope[RECORD]):
+            job = await self._job(request, schemas.PredictRequest, jobs.of_predict)
+            await self._answer_whole(request, send, job, PredictDialect())
 
     async def list_models(self, request: Request) -> Response:
-        """Answer `/v1/models`."""
-        return json_response({"object": "list", "data": [_model_json(model) for model in self.models.values()]})
+        """Answer `/v1/models`: those that the tenant may ask for."""
+        tenant = self.reception.tenant(request.scope[RECORD])
+        models = [model for model in self.models.values() if tenant is None or tenant.may_use(model.name)]
+        return json_response({"object": "list", "data": [_model_json(model) for model in models]})
 
     async def one_model(self, request: Request) -> Response:
         """Answer `/v1/models/{model}`."""
-        return json_response(_model_json(jobs.find_model(self.models, request.path_params["model"])))
+        model = jobs.find_model(self.models, request.path_params["model"])
+        self.reception.check_model(request.scope[RECORD], model.name)
+        return json_response(_model_json(model))
 
     async def live(self, request: Request) -> Response:
         """Answer `/health/live`."""
@@ -151,6 +166,7 @@ class Gateway:
         fields = schemas.parse(body, schema)
         model = jobs.find_model(self.models, getattr(fields, "model", None))
         record.model = model.name
+        self.reception.check_model(record, model.name)
         for name in ("user", "safety_identifier", "metadata"):
             setattr(record, name, getattr(fields, name, None))
         if len(body) <= INLINE_BODY_BYTES:
@@ -158,6 +174,8 @@ class Gateway:
         else:
             job = await asyncio.to_thread(understand, fields, model, self.options, record.request_id)
         record.stream = job.stream
+        if record.visit is not None:
+            record.visit.reserve(job.most_tokens())
         return job
 
     async def _read_body(self, request: Request) -> bytes:
@@ -177,23 +195,31 @@ class Gateway:
         if job.stream:
             running = Running(job, self.metrics, request.scope[RECORD])
             events = EventStream(send, running, dialect, include_usage=job.include_usage)
-            await _serve(request, running, self.admission.admitted(job.model.name, partial(events.run, self.upstream)))
+            await _serve(
+                request, running, self._admitted(job, partial(events.run, self.upstream), request.scope[RECORD])
+            )
         else:
             await self._answer_whole(request, send, job, dialect)
 
     async def _answer_whole(self, request: Request, send: Send, job: Job, dialect: Dialect) -> None:
         record: RequestRecord = request.scope[RECORD]
-        admitted = partial(self.admission.admitted, job.model.name)
         running: Running | Several
         if job.siblings:
             running = Several(job, self.metrics, record)
-            work = running.whole(self.upstream, admitted)
+            work = running.whole(self.upstream, partial(self._admitted, record=record))
         else:
             running = Running(job, self.metrics, record)
-            work = admitted(partial(whole_answer.take, running, self.upstream))
+            work = self._admitted(job, partial(whole_answer.take, running, self.upstream), record)
         answers = await _serve(request, running, work)
+        if record.visit is not None:
+            record.visit.note(running.usage)
         response = json_response(dialect.whole(answers, running.usage))
         await response(request.scope, request.receive, send)
+
+    async def _admitted(self, job: Job, work: Callable[[], Awaitable[Result]], record: RequestRecord) -> Result:
+        """Do the work of a job once it is the turn of its request's tenant."""
+        turn = None if record.visit is None else record.visit.turn(job.most_tokens())
+        return await self.admission.admitted(job.model.name, work, turn)
 
 
 class _Generating:
@@ -206,13 +232,21 @@ class _Generating:
         await self._handle(Request(scope, receive), send)
 
 
-def make_app(models: Mapping[str, GatewayModel], options: GatewayOptions) -> ASGIApp:
+def make_app(
+    models: Mapping[str, GatewayModel], options: GatewayOptions, tenancy: Tenancy | None = None, worker: int = 0
+) -> ASGIApp:
     """Return the application that offers `models`.
 
+    Args:
+        models: by name.
+        options: what is let in.
+        tenancy: what this process has in common with other workers; None where it is alone.
+        worker: its number among them.
+
     Raises:
-        RecipeError: the key file cannot be used.
+        RecipeError: the key file or the ledger cannot be used.
     """
-    gateway = Gateway(models, options)
+    gateway = Gateway(models, options, tenancy, worker)
     routes = [
         Route("/v1/chat/completions", _Generating(gateway.chat), methods=["POST"]),
         Route("/v1/completions", _Generating(gateway.completion), methods=["POST"]),

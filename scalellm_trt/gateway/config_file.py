@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from scalellm_trt.errors import Problem, RecipeError
 from scalellm_trt.gateway.config_schema import GatewayConfig
 from scalellm_trt.gateway.options import GatewayOptions, ListenTls, ServerTls
+from scalellm_trt.gateway.tenants import config_schema
 from scalellm_trt.recipe.file_text import read_text
 from scalellm_trt.recipe.messages import Document, limited, schema_problem
 from scalellm_trt.recipe.tree import Leaf, Place, Section, dotted, merge, plain, walk
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 DOCUMENT: Final = Document(
     noun="a gateway's configuration",
     model=GatewayConfig,
-    reserved={"servers": "pools of several servers", "tenants": "tenants", "routing": "routing"},
+    reserved={"servers": "pools of several servers", "routing": "routing"},
 )
 HINT: Final = (
     "A configuration is `key: value` lines: listen, server, limits, …; docs/reference/gateway.md has them all."
@@ -45,6 +46,7 @@ PATH_KEYS: Final[frozenset[KeyPath]] = frozenset(
         ("server", "ca"),
         ("server", "certificate"),
         ("server", "key"),
+        ("ledger", "directory"),
     }
 )
 _PAIRS: Final = ((("listen", "tls_certificate"), ("listen", "tls_key")), (("server", "certificate"), ("server", "key")))
@@ -147,7 +149,8 @@ def _contradictions(nodes: Mapping[KeyPath, Node], tree: Section, config: Gatewa
     if config.server.tls and config.server.upstream == "http2":
         message = "speaks clear text only, and server.tls asks for TLS"
         found.append(_problem(nodes, tree, ("server", "upstream"), message, "Write grpc, or remove it."))
-    return found
+    doubts = config_schema.doubts(config.tenants, _path(config.keys.file))
+    return [*found, *(_problem(nodes, tree, path, message, hint) for path, message, hint in doubts)]
 
 
 def _problem(nodes: Mapping[KeyPath, Node], tree: Section, path: KeyPath, message: str, hint: str) -> Problem:
@@ -181,6 +184,8 @@ def _options(config: GatewayConfig, api_key: str | None) -> GatewayOptions:
         api_key=api_key,
         key_file=_path(config.keys.file),
         otlp_endpoint=config.tracing.endpoint,
+        tenants=config_schema.to_tenants(config.tenants),
+        ledger_directory=_path(config.ledger.directory),
         **config.limits.model_dump(),
     )
 

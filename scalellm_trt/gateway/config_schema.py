@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from scalellm_trt.gateway import api_keys
 from scalellm_trt.gateway.options import GatewayOptions, UpstreamKind
+from scalellm_trt.gateway.tenants.config_schema import LedgerSection, TenantName, TenantSection
 
 if TYPE_CHECKING:
     from pydantic.config import JsonDict
@@ -172,6 +174,15 @@ class GatewayConfig(_Section):
     listen: Listen = Field(default_factory=Listen)
     server: Server = Field(default_factory=Server)
     keys: Keys = Field(default_factory=Keys)
+    tenants: dict[TenantName, TenantSection] = Field(
+        default_factory=dict,
+        json_schema_extra={
+            "additionalProperties": False,
+            "patternErrorMessage": api_keys.NAME_HINT,
+        },
+        description="Who may have what, by name; `default` is everybody whose key belongs to no other.",
+    )
+    ledger: LedgerSection = Field(default_factory=LedgerSection)
     limits: ConfigLimits = Field(default_factory=ConfigLimits)
     tracing: Tracing = Field(default_factory=Tracing)
     log: Log = Field(default_factory=Log)

@@ -23,7 +23,12 @@ OPENAI_FIELDS: Final = {
 }
 """Inputs of the model that OpenAI's API calls otherwise."""
 
-_TYPES: Final = {401: "authentication_error", 404: "not_found_error", 429: "rate_limit_error"}
+_TYPES: Final = {
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    429: "rate_limit_error",
+}
 _BUSY: Final = ("max_queue_size: ", "the model is being unloaded")
 _REQUEST_WORDS: Final = ("[request id:", "unexpected inference input")
 _INPUTS: Final = frozenset(tensor.name for tensor in signature.INPUTS)

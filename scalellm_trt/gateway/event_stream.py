@@ -86,6 +86,7 @@ class EventStream:
         return self._dialect.chunk(index, delta, is_first=is_first)
 
     def _finish(self, events: list[bytes]) -> None:
+        self._running.note_told()
         if self._include_usage:
             events.append(sse.event(self._dialect.usage_chunk(self._running.usage)))
         events.append(sse.DONE)
@@ -96,6 +97,7 @@ class EventStream:
         if not self._has_begun and not events:
             self._end(error)
             return
+        self._running.note_told()
         self._running.note_failed(error)
         self._write(b"".join((*events, sse.event(error.body()))), is_last=True)
         self._end()

@@ -55,8 +55,7 @@ class Front:
 
         async def send_noting(message: Message) -> None:
             if message["type"] == "http.response.start":
-                record.status = message["status"]
-                MutableHeaders(scope=message)["x-request-id"] = record.request_id
+                _add_headers(message, record)
             await send(message)
 
         try:
@@ -91,6 +90,13 @@ class Front:
         self._metrics.failures.labels(str(error.status)).inc()
         if record.status is None:
             await json_response(error.body(), error.status, error.headers)(scope, receive, send)
+
+
+def _add_headers(message: Message, record: RequestRecord) -> None:
+    record.status = message["status"]
+    MutableHeaders(scope=message)["x-request-id"] = record.request_id
+    if record.visit is not None:
+        message["headers"] = [*message["headers"], *record.visit.headers()]
 
 
 def json_response(body: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:

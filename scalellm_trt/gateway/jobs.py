@@ -35,6 +35,12 @@ class Job:
     siblings: tuple[Generation, ...] = ()
     echoes: tuple[str, ...] = ()
 
+    def most_tokens(self) -> int:
+        """Return how many tokens it can use: those of its prompts, and the most of every answer."""
+        return sum(
+            len(each.input_ids) + each.max_tokens * each.num_sequences for each in (self.generation, *self.siblings)
+        )
+
     def of_each_prompt(self) -> list[Job]:
         """Return a job for each prompt."""
         return [replace(self, generation=each, siblings=()) for each in (self.generation, *self.siblings)]

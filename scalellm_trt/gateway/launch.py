@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from scalellm_trt.errors import ToolchainError
 from scalellm_trt.gateway import channels, listening, request_log, server
 from scalellm_trt.gateway.api_keys import KeyRing
+from scalellm_trt.gateway.tenants.tenancy import Tenancy
 from scalellm_trt.gateway.workers import Workers
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ def run(models: Mapping[str, GatewayModel], setup: Setup, on_listening: Callable
     """Serve until SIGINT or SIGTERM; `on_listening` is told the address once connections are taken.
 
     Raises:
-        RecipeError: the address cannot be listened on, or a certificate or the key file is not usable.
+        RecipeError: the address cannot be listened on, or a certificate, the key file or the ledger is not usable.
         KeyboardInterrupt: after the end that a signal asked for.
         StageError: a worker does not come up.
         ToolchainError: spans are asked for, and the extra `otel` is not installed.
@@ -38,18 +39,20 @@ def run(models: Mapping[str, GatewayModel], setup: Setup, on_listening: Callable
     channels.check(options.server_tls)
     KeyRing(options.api_key, options.key_file)
     _check_tracing(options)
+    tenancy = Tenancy(options, setup.num_workers)
     if setup.num_workers == 1:
         with listening.listen(options) as listener:
             on_listening(listening.address(options, listener))
-            server.serve(models, options, listener, context)
+            server.serve(models, options, listener, context, tenancy)
     else:
-        _run_workers(models, setup, context, on_listening)
+        _run_workers(models, setup, context, tenancy, on_listening)
 
 
 def _run_workers(
     models: Mapping[str, GatewayModel],
     setup: Setup,
     context: ssl.SSLContext | None,
+    tenancy: Tenancy,
     on_listening: Callable[[str], None],
 ) -> None:
     options = setup.options
@@ -66,13 +69,17 @@ def _run_workers(
                 with listening.bind(options, port, is_shared=True) as listener:
                     listener.listen(listening.BACKLOG)
                     ready()
-                    server.serve(models, options, listener, context)
+                    server.serve(models, options, listener, context, tenancy, index)
+
+            def forget(index: int) -> None:
+                _forget_gauges(metrics, index)
+                tenancy.forget(index)
 
             workers = Workers(
                 setup.num_workers,
                 work,
                 stop_timeout_s=options.shutdown_timeout_s,
-                on_end=lambda index: _forget_gauges(metrics, index),
+                on_end=forget,
             )
             workers.run(lambda: on_listening(listening.address(options, holder)))
     finally:

@@ -26,6 +26,7 @@ TOKEN_SECONDS_BUCKETS: Final = (
 
 
 MODEL: Final = ("model_name",)
+TENANT: Final = ("tenant",)
 
 
 class Metrics:
@@ -39,8 +40,10 @@ class Metrics:
         self._present(registry)
 
     def _times(self, registry: CollectorRegistry) -> None:
-        def seconds(name: str, text: str, buckets: tuple[float, ...] = SECONDS_BUCKETS) -> Histogram:
-            return Histogram(f"scalellm_{name}_seconds", text, MODEL, buckets=buckets, registry=registry)
+        def seconds(
+            name: str, text: str, buckets: tuple[float, ...] = SECONDS_BUCKETS, labels: tuple[str, ...] = MODEL
+        ) -> Histogram:
+            return Histogram(f"scalellm_{name}_seconds", text, labels, buckets=buckets, registry=registry)
 
         self.ttft = seconds("time_to_first_token", "From the request to the first text of its stream.")
         self.tpot = seconds(
@@ -52,6 +55,7 @@ class Metrics:
         self.queue_time = seconds(
             "request_queue_time", "How long requests waited here before they were sent to the engine."
         )
+        self.tenant_queue_time = seconds("tenant_queue_time", "The same, of each tenant.", labels=TENANT)
 
     def _counts(self, registry: CollectorRegistry) -> None:
         def count(name: str, text: str, labels: tuple[str, ...] = MODEL) -> Counter:
@@ -66,6 +70,16 @@ class Metrics:
         self.failures = count("request_failure", "Requests answered with an error, by HTTP status.", ("code",))
         self.cancelled = count("request_cancelled", "Requests whose client left before the end.")
         self.cancelled_tokens = count("cancelled_tokens", "Tokens received for requests whose client left.")
+        self.tenant_tokens = count(
+            "tenant_tokens",
+            "Tokens of each tenant's ended requests: prompt, cached (of them, where the engine says so), completion.",
+            ("tenant", "kind"),
+        )
+        self.tenant_refused = count(
+            "tenant_requests_refused",
+            "Requests refused: for their model, or over the limit on requests, tokens, concurrency.",
+            ("tenant", "reason"),
+        )
 
     def _present(self, registry: CollectorRegistry) -> None:
         def now(name: str, text: str, labels: tuple[str, ...] = ()) -> Gauge:

@@ -24,7 +24,7 @@ _REPLIES: Final = (
     reply_schemas.ModelList,
     reply_schemas.Error,
 )
-_GENERATING: Final = (400, 401, 404, 408, 413, 415, 429, 500, 503)
+_GENERATING: Final = (400, 401, 403, 404, 408, 413, 415, 429, 500, 503)
 # Each event's data is a chunk, and at last `[DONE]`.
 _EVENT: Final = {"type": "object", "properties": {"data": {"type": "string"}}, "required": ["data"]}
 _PROBES: Final = ("/health", "/health/live", "/health/ready", "/v2/health/live", "/v2/health/ready")
@@ -72,7 +72,7 @@ def _paths() -> dict[str, Any]:
         "/v1/models": {"get": _asking("listModels", "List the models", {200: reply_schemas.ModelList}, (401,))},
         "/v1/models/{model}": {
             "get": {
-                **_asking("oneModel", "Describe a model", {200: reply_schemas.Model}, (401, 404)),
+                **_asking("oneModel", "Describe a model", {200: reply_schemas.Model}, (401, 403, 404)),
                 "parameters": [name],
             }
         },

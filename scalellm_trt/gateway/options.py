@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from scalellm_trt.gateway.tenants.tenant import Tenant
+
 UpstreamKind = Literal["http2", "grpc"]
 
 
@@ -62,6 +64,8 @@ class GatewayOptions:
         idle_timeout_s: how long a connection may stand without a request.
         shutdown_timeout_s: what open answers get to end; what is left is cancelled, on the server too.
         otlp_endpoint: where OpenTelemetry's spans are sent; None makes none.
+        tenants: who may have what; none lets everybody have everything.
+        ledger_directory: where the usage of each request is kept; None keeps none.
     """
 
     url: str = "127.0.0.1:8001"
@@ -87,3 +91,5 @@ class GatewayOptions:
     idle_timeout_s: float = 60.0
     shutdown_timeout_s: float = 10.0
     otlp_endpoint: str | None = None
+    tenants: tuple[Tenant, ...] = ()
+    ledger_directory: Path | None = None

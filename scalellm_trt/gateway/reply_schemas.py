@@ -128,7 +128,12 @@ class ErrorObject(_Reply):
 
     message: str
     type: Literal[
-        "invalid_request_error", "authentication_error", "not_found_error", "rate_limit_error", "server_error"
+        "invalid_request_error",
+        "authentication_error",
+        "permission_error",
+        "not_found_error",
+        "rate_limit_error",
+        "server_error",
     ]
     param: str | None
     code: str | None

@@ -16,10 +16,11 @@ import orjson
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from scalellm_trt.gateway.tenants.visit import Visit
     from scalellm_trt.gateway.tracing import RequestTrace
 
 LOGGER: Final = logging.getLogger("scalellm_trt.gateway")
-_UNWRITTEN: Final = ("started_s", "is_cancelled", "trace")
+_UNWRITTEN: Final = ("started_s", "is_cancelled", "trace", "visit")
 _GOOD_ID: Final = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
 
 
@@ -31,8 +32,10 @@ class RequestRecord:
         request_id: the client's `x-request-id`, or one of ours; returned in that header.
         correlation_id: the client's `x-correlation-id`.
         key_name: whose API key it came with; never the key.
+        tenant: whose request it is, where there are tenants.
         is_cancelled: the client left before the end.
         trace: its OpenTelemetry spans, where they are asked for.
+        visit: what it takes of its tenant's quota.
     """
 
     request_id: str
@@ -43,6 +46,7 @@ class RequestRecord:
     status: int | None = None
     error: str | None = None
     key_name: str | None = None
+    tenant: str | None = None
     is_cancelled: bool = False
     model: str | None = None
     stream: bool | None = None
@@ -55,6 +59,7 @@ class RequestRecord:
     finish_reasons: list[str] | None = None
     ttft_ms: float | None = None
     trace: RequestTrace | None = None
+    visit: Visit | None = None
 
     def elapsed_s(self) -> float:
         """Return the seconds since the request came."""

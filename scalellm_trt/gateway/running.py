@@ -120,6 +120,11 @@ class Running:
         self._metrics.cancelled_tokens.labels(self._job.model.name).inc(self.usage.completion_tokens)
         self._record.is_cancelled = True
 
+    def note_told(self) -> None:
+        """Put the usage on the tenant's record: before the client sees the end of its answer."""
+        if self._record.visit is not None:
+            self._record.visit.note(self.usage)
+
     def note_failed(self, error: ApiError) -> None:
         """Count an error that came too late for the request's status."""
         self._record.error = error.message

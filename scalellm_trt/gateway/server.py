@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from scalellm_trt.gateway.options import GatewayOptions
     from scalellm_trt.gateway.served import GatewayModel
+    from scalellm_trt.gateway.tenants.tenancy import Tenancy
 
 
 def serve(
@@ -22,8 +23,10 @@ def serve(
     options: GatewayOptions,
     listener: socket.socket,
     context: ssl.SSLContext | None,
+    tenancy: Tenancy,
+    worker: int = 0,
 ) -> None:
-    """Serve on a socket that listens, until SIGINT or SIGTERM.
+    """Serve on a socket that listens, until SIGINT or SIGTERM; as `worker` of those that share `tenancy`.
 
     Raises:
         KeyboardInterrupt: after the end that a signal asked for.
@@ -31,7 +34,7 @@ def serve(
     import uvicorn
 
     config = uvicorn.Config(
-        make_app(models, options),
+        make_app(models, options, tenancy, worker),
         loop="uvloop",
         http=limited(options),
         ws="none",

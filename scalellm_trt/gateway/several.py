@@ -34,9 +34,9 @@ class Several:
             ApiError: the model can never serve one of them.
         """
         self._record = record
-        jobs = job.of_each_prompt()
-        self._records = [replace(record) for _ in jobs]
-        self._parts = [Running(each, metrics, own) for each, own in zip(jobs, self._records, strict=True)]
+        self._jobs = job.of_each_prompt()
+        self._records = [replace(record) for _ in self._jobs]
+        self._parts = [Running(each, metrics, own) for each, own in zip(self._jobs, self._records, strict=True)]
 
     @property
     def usage(self) -> Usage:
@@ -50,7 +50,7 @@ class Several:
         )
 
     async def whole(
-        self, upstream: Upstream, admitted: Callable[[Work], Coroutine[Any, Any, list[Delta]]]
+        self, upstream: Upstream, admitted: Callable[[Job, Work], Coroutine[Any, Any, list[Delta]]]
     ) -> list[Delta]:
         """Return every answer when all are complete; when one fails, the others are cancelled.
 
@@ -61,7 +61,10 @@ class Several:
         Raises:
             ApiError: the server does not answer, or refuses one of them.
         """
-        tasks = [asyncio.ensure_future(admitted(partial(whole_answer.take, part, upstream))) for part in self._parts]
+        tasks = [
+            asyncio.ensure_future(admitted(job, partial(whole_answer.take, part, upstream)))
+            for job, part in zip(self._jobs, self._parts, strict=True)
+        ]
         try:
             answers = await asyncio.gather(*tasks)
         finally:

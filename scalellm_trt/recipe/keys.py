@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Final, cast
 
 from scalellm_trt.recipe.schema import Recipe
 from scalellm_trt.recipe.tree import shown
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
     JsonObject = dict[str, object]
 
+ANY_NAME: Final = "NAME"
+"""Stands in a path for a name that the file's author chooses."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Key:
@@ -28,7 +31,7 @@ class Key:
         is_section: it holds keys; then `allowed` is "a mapping".
         allowed: what it takes, as a phrase: "a whole number from 1 to 2147483647", "one of auto, int8, fp8".
         choices: the values of a closed set, else empty.
-        kind: the type in JSON's words: string, integer, number, boolean or object.
+        kind: the type in JSON's words: string, integer, number, boolean, array or object.
         is_required: it has no default.
         default: None as well where there is none.
         description: from the schema.
@@ -51,6 +54,19 @@ def known_keys(model: type[BaseModel] = Recipe) -> Mapping[KeyPath, Key]:
     return {key.path: key for key in _keys_of(schema, cast("JsonObject", schema["$defs"]), ())}
 
 
+def schema_path(path: KeyPath, model: type[BaseModel] = Recipe) -> KeyPath:
+    """Return the path by which `known_keys` has what stands at `path`: chosen names and numbers in lists replaced."""
+    keys = known_keys(model)
+    found: KeyPath = ()
+    for name in path:
+        key = keys.get(found)
+        if key is not None and key.kind == "array" and name.isdecimal():
+            return found
+        chosen = (*found, ANY_NAME)
+        found = chosen if (*found, name) not in keys and chosen in keys else (*found, name)
+    return found
+
+
 def names_below(path: KeyPath, model: type[BaseModel] = Recipe) -> list[str]:
     """Return the names of the keys of the section at `path`."""
     return [key[-1] for key in known_keys(model) if key[:-1] == path]
@@ -64,6 +80,12 @@ def _keys_of(section: JsonObject, definitions: JsonObject, above: KeyPath) -> It
             below = cast("JsonObject", definitions[str(field["$ref"]).removeprefix("#/$defs/")])
             yield _key(path, below, is_required=name in required)
             yield from _keys_of(below, definitions, path)
+        elif "patternProperties" in field:
+            yield _key(path, field, is_required=name in required)
+            (item,) = cast("dict[str, JsonObject]", field["patternProperties"]).values()
+            below = cast("JsonObject", definitions[str(item["$ref"]).removeprefix("#/$defs/")])
+            yield _key((*path, ANY_NAME), below, is_required=False)
+            yield from _keys_of(below, definitions, (*path, ANY_NAME))
         else:
             yield _key(path, field, is_required=name in required)
 
@@ -86,12 +108,16 @@ def _key(path: KeyPath, field: JsonObject, *, is_required: bool) -> Key:
 def _allowed(field: JsonObject, whole: JsonObject, kind: str) -> str:
     if "enum" in field:
         return "one of " + ", ".join(cast("list[str]", field["enum"]))
+    if "patternProperties" in field:
+        return f"a mapping; its names are {field['patternErrorMessage']}"
     if kind == "integer":
         low, high = field["minimum"], field["maximum"]
         return f"{low}" if low == high else f"a whole number from {low} to {high}"
     if kind == "number":
-        return f"a number above {field['exclusiveMinimum']}"
-    if kind == "string":
+        return (
+            f"a number from {field['minimum']}" if "minimum" in field else f"a number above {field['exclusiveMinimum']}"
+        )
+    if kind in ("string", "array"):
         return str({**whole, **field}["patternErrorMessage"])
     return {"boolean": "true or false", "object": "a mapping"}[kind]
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from scalellm_trt.errors import Problem
-from scalellm_trt.recipe.keys import default_text, known_keys, names_below
+from scalellm_trt.recipe.keys import default_text, known_keys, names_below, schema_path
 from scalellm_trt.recipe.schema import RESERVED_KEYS, Recipe
 from scalellm_trt.recipe.tree import Leaf, Place, describe, dotted, shown
 
@@ -52,9 +52,13 @@ def schema_problem(path: KeyPath, nodes: Mapping[KeyPath, Node], file: Path, doc
         file: the file itself, where keys are missing that stand nowhere.
         document: what kind of file it is.
     """
-    key = known_keys(document.model).get(path)
+    is_name = path[-1] == "[key]"
+    path = path[:-1] if is_name else path
+    key = known_keys(document.model).get(schema_path(path[:-1] if is_name else path, document.model))
     node = nodes.get(path)
-    if key is None:
+    if is_name and key is not None:
+        message, hint = "is not a name for it", f"{dotted(key.path)} takes {key.allowed}."
+    elif key is None:
         message, hint = _unknown(path, document)
     elif node is None:
         message, hint = "is missing", _how_to_write(key, document)
@@ -84,7 +88,7 @@ def _unknown(path: KeyPath, document: Document) -> tuple[str, str]:
     *above, name = path
     if not above and name in document.reserved:
         return f"is reserved for a later version: this one has no {document.reserved[name]}", "Remove it for now."
-    siblings = names_below(tuple(above), document.model)
+    siblings = names_below(schema_path(tuple(above), document.model), document.model)
     if not above:
         siblings += document.more_keys
     whole = dotted(path[:-1]) if above else document.noun

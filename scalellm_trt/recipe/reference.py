@@ -76,7 +76,7 @@ def _table(section: KeyPath, title: str, keys: Mapping[KeyPath, Key]) -> str:
 def _row(key: Key) -> str:
     if key.is_section:
         default = "**required**" if key.is_required else "see below"
-        return f"| [`{key.path[-1]}`](#{''.join(key.path)}) | a mapping | {default} | {key.description} |"
+        return f"| [`{key.path[-1]}`](#{''.join(key.path).lower()}) | a mapping | {default} | {key.description} |"
     default = "**required**" if key.is_required else f"`{default_text(key)}`"
     return " | ".join((f"| `{key.path[-1]}`", _cell(key.allowed), default, f"{_cell(key.description)} |"))
 

@@ -41,9 +41,10 @@ class Leaf:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sequence:
-    """A list. No recipe key takes one; it is kept only to be pointed at."""
+    """A list. No recipe key takes one; those of other files are lists of single values."""
 
     place: Place
+    items: tuple[Node, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,11 +78,17 @@ def merge(base: Section, top: Section) -> Section:
 
 
 def walk(section: Section, path: KeyPath = ()) -> Iterator[tuple[KeyPath, Node]]:
-    """Yield every node below `section` with its path, parents before children, in file order."""
+    """Yield every node below `section` with its path, parents before children, in file order.
+
+    An item of a list is found under its number, counted from 0.
+    """
     for name, node in section.entries.items():
         yield (*path, name), node
         if isinstance(node, Section):
             yield from walk(node, (*path, name))
+        elif isinstance(node, Sequence):
+            for number, item in enumerate(node.items):
+                yield (*path, name, str(number)), item
 
 
 def plain(section: Section) -> dict[str, Plain]:
@@ -92,7 +99,9 @@ def plain(section: Section) -> dict[str, Plain]:
 def _plain(node: Leaf | Sequence | Section) -> Plain:
     if isinstance(node, Section):
         return plain(node)
-    return node.value if isinstance(node, Leaf) else []
+    if isinstance(node, Leaf):
+        return node.value
+    return [_plain(item) for item in node.items if not isinstance(item, Refused)]
 
 
 def without(section: Section, paths: Collection[KeyPath], path: KeyPath = ()) -> Section:

@@ -130,7 +130,8 @@ class _TreeMaker:
             return self._section(node, place, path)
         if isinstance(node, yaml.ScalarNode):
             return self._scalar(node, place, path)
-        return Sequence(place=place)
+        items = [self._node(item, self._place(item), (*path, str(number))) for number, item in enumerate(node.value)]
+        return Sequence(place=place, items=tuple(items))
 
     def _section(self, node: yaml.MappingNode, place: Place, path: KeyPath) -> Section:
         entries: dict[str, Node] = {}

@@ -8,6 +8,7 @@ import pytest
 from scalellm_trt.gateway.admission import Admission
 from scalellm_trt.gateway.errors import ApiError
 from scalellm_trt.gateway.metrics import Metrics
+from scalellm_trt.gateway.tenants.fair_queue import Flow, Turn
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -124,6 +125,31 @@ def test_work_that_fails_gives_its_place_back() -> None:
         for _ in range(3):
             with pytest.raises(ApiError, match="no"):
                 await admission.admitted("m", fail)
+
+    _run(check)
+
+
+def test_tenants_take_turns_and_one_that_fills_the_queue_makes_room_for_others() -> None:
+    many, few = Flow(name="many"), Flow(name="few")
+
+    async def check(admission: Admission, metrics: Metrics, order: list[str]) -> None:
+        names = ["first", "many1", "many2", "few"]
+        works = {name: Work(name, order) for name in names}
+        tasks = {}
+        for name in names:
+            turn = Turn(flow=few if name == "few" else many, num_tokens=10)
+            tasks[name] = asyncio.create_task(admission.admitted("m", works[name], turn))
+            await asyncio.sleep(0)
+        with pytest.raises(ApiError, match="2 requests wait") as error:
+            await tasks["many2"]
+        assert (error.value.status, error.value.code) == (429, "queue_full")
+        for name in ("first", "few", "many1"):
+            works[name].end.set()
+            assert await tasks[name] == name
+        assert order == ["first", "few", "many1"]
+        assert _value(metrics, "scalellm_tenant_queue_time_seconds_count") == 3
+        assert _value(metrics, "scalellm_num_requests_waiting") == 0
+        assert await asyncio.wait_for(admission.admitted("m", _quick), 1) == "quick"
 
     _run(check)
 

@@ -1,0 +1,1 @@
+"""Who asks: what each tenant may have, its turn among others, what it has used."""
