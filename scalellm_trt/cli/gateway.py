@@ -29,6 +29,20 @@ KeyOption = Annotated[
 ]
 
 
+AdminPortOption = Annotated[
+    int | None,
+    typer.Option(min=0, max=65535, help="Port of the operator's page, on loopback; else the one after --port."),
+]
+AdminKeyOption = Annotated[
+    str | None,
+    typer.Option(
+        envvar="SCALELLM_ADMIN_KEY",
+        help="Key that the operator's page asks for. SCALELLM_ADMIN_KEY in the environment keeps it out of the process "
+        "list.",
+    ),
+]
+
+
 def register(app: typer.Typer) -> None:
     """Add the command."""
     app.command()(gateway)
@@ -46,11 +60,13 @@ def gateway(
     port: Annotated[
         int | None, typer.Option(min=0, max=65535, help="Port of the HTTP API, else 2345; 0 takes a free one.")
     ] = None,
+    admin_port: AdminPortOption = None,
     workers: Annotated[
         int | None, typer.Option(min=1, max=256, help="Processes that share the port, else 1; one per core to use.")
     ] = None,
     keys: Annotated[Path | None, typer.Option(help="File of hashed API keys, made by key add.")] = None,
     api_key: KeyOption = None,
+    admin_key: AdminKeyOption = None,
     max_body_bytes: Annotated[int | None, typer.Option(min=1, help="Longest request body, else 4 MiB.")] = None,
     max_prompt_tokens: Annotated[
         int | None, typer.Option(min=1, help="Longest prompt; without it the engine's own limit.")
@@ -74,6 +90,7 @@ def gateway(
         ("server", "channels"): channels,
         ("listen", "host"): host,
         ("listen", "port"): port,
+        ("admin", "port"): admin_port,
         ("workers",): workers,
         ("keys", "file"): keys,
         ("limits", "max_body_bytes"): max_body_bytes,
@@ -83,7 +100,7 @@ def gateway(
     with stop_signals():
         # Ctrl-C is how a gateway is ended: no failure.
         try:
-            _run(config, overrides, api_key)
+            _run(config, overrides, api_key, admin_key)
         except KeyboardInterrupt:
             return
 
@@ -101,16 +118,20 @@ def require_gateway() -> None:
         raise ToolchainError(message, hint="Install it: pip install 'scalellm-trt[gateway]'") from error
 
 
-def _run(config: Path | None, overrides: Mapping[KeyPath, Scalar | Path], api_key: str | None) -> None:
+def _run(
+    config: Path | None, overrides: Mapping[KeyPath, Scalar | Path], api_key: str | None, admin_key: str | None
+) -> None:
     require_gateway()
     from scalellm_trt.gateway import config_file, launch, served
 
     given = {key: str(value) if isinstance(value, Path) else value for key, value in overrides.items()}
-    setup = config_file.load(config, {key: value for key, value in given.items() if value is not None}, api_key)
+    given_only = {key: value for key, value in given.items() if value is not None}
+    setup = config_file.load(config, given_only, api_key, admin_key)
     models = served.load(setup.repository)
 
-    def announce(address: str) -> None:
-        print(_announcement(address, models, setup), flush=True)
+    def announce(address: str, page: str | None) -> None:
+        # In one write: `up` reads both at once.
+        print(_announcement(address, models, setup) + ("" if page is None else f"\n  page: {page}"), flush=True)
 
     launch.run(models, setup, announce)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from pathlib import Path
@@ -11,7 +12,7 @@ import typer
 
 from scalellm_trt.cli import tables
 from scalellm_trt.cli.build import BuildsOption, RecipeArgument, RepositoryOption  # noqa: TC001  typer reads them
-from scalellm_trt.cli.gateway import require_gateway
+from scalellm_trt.cli.gateway import AdminPortOption, require_gateway
 from scalellm_trt.cli.serve import GrpcPort, HowToStart, HttpPort, MetricsPort, ready_server, stop_signals
 from scalellm_trt.cli.timeline import timeline
 
@@ -40,6 +41,7 @@ def up(
     ] = None,
     host: Annotated[str | None, typer.Option(help="What the gateway listens on, else 127.0.0.1.")] = None,
     port: Annotated[int | None, typer.Option(min=1, max=65535, help="The gateway's port, else 2345.")] = None,
+    admin_port: AdminPortOption = None,
     grpc_port: GrpcPort = 8001,
     http_port: HttpPort = 8000,
     metrics_port: MetricsPort = 8002,
@@ -60,7 +62,8 @@ def up(
 
     require_gateway()
     url = f"127.0.0.1:{grpc_port}"
-    setup = _gateway_setup(config, {("listen", "host"): host, ("listen", "port"): port}, repository, url)
+    given: dict[KeyPath, Scalar] = {("listen", "host"): host, ("listen", "port"): port, ("admin", "port"): admin_port}
+    setup = _gateway_setup(config, given, repository, url)
     options = ServerOptions(
         repository=repository,
         shm_prefix=new_shm_prefix(),
@@ -89,8 +92,9 @@ def _gateway_setup(config: Path | None, given: dict[KeyPath, Scalar], repository
 
     overrides: dict[KeyPath, Scalar] = {key: value for key, value in given.items() if value is not None}
     overrides |= {("repository",): str(repository), ("server", "url"): url}
-    setup = config_file.load(config, overrides, None)
-    listening.bind(setup.options, setup.options.port, is_shared=False).close()
+    setup = config_file.load(config, overrides, None, os.environ.get("SCALELLM_ADMIN_KEY"))
+    with listening.listen(setup.options), listening.listen_admin(setup.options):
+        pass
     return setup
 
 
@@ -112,6 +116,8 @@ def _start_gateway(setup: Setup, config: Path | None, builds: Path) -> RunningGa
 
     options = ["--repository", str(setup.repository), "--url", setup.options.url]
     options += ["--host", setup.options.host, "--port", str(setup.options.port)]
+    if setup.options.admin_port is not None:
+        options += ["--admin-port", str(setup.options.admin_port)]
     options += [] if config is None else ["--config", str(config)]
     log = builds / ".cache" / "logs" / f"gateway-{setup.options.port}.log"
     return child.start(options, log=log, stop_timeout_s=setup.options.shutdown_timeout_s + STOP_GRACE_S)
@@ -131,5 +137,7 @@ def _announce(address: str, running: RunningServer, gateway: RunningGateway) -> 
     print(f"ready: {', '.join(endpoint.model_names)} at {shown}/v1")
     print(f"  tritonserver: gRPC {endpoint.grpc_address}, log {running.log}")
     print(f"  gateway: log {gateway.log}")
+    if gateway.page is not None:
+        print(f"  page: {gateway.page}")
     where = shown.removeprefix("http://")
     print(f"""  try: curl -XPOST {where}/predict -d '{{"text": "Hello"}}'    stop: Ctrl-C""", flush=True)

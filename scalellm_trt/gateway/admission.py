@@ -35,6 +35,11 @@ class Admission:
         self.queue = FairQueue()
         self._places: dict[Turn, asyncio.Future[None]] = {}
 
+    @property
+    def num_waiting(self) -> int:
+        """How many wait for a place now."""
+        return len(self.queue)
+
     async def admitted(self, model: str, work: Callable[[], Awaitable[Result]], turn: Turn | None = None) -> Result:
         """Return what `work` returns, done once there is a place for it.
 

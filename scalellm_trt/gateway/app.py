@@ -27,6 +27,8 @@ from scalellm_trt.gateway.running import Running
 from scalellm_trt.gateway.send_now import try_now
 from scalellm_trt.gateway.several import Several
 from scalellm_trt.gateway.tenants.tenancy import Tenancy
+from scalellm_trt.gateway.ui.admin import AdminDoor, admin_app, routes_of_page
+from scalellm_trt.gateway.ui.observer import Observer
 from scalellm_trt.gateway.upstream import is_ready
 
 if TYPE_CHECKING:
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
     from scalellm_trt.gateway.request_log import RequestRecord
     from scalellm_trt.gateway.served import GatewayModel
     from scalellm_trt.gateway.tracing import Tracing
+    from scalellm_trt.gateway.ui.state import State
     from scalellm_trt.gateway.upstream import Upstream
 
 Fields = TypeVar("Fields", bound=BaseModel)
@@ -65,6 +68,7 @@ class Gateway:
         self.models, self.options, self.metrics = models, options, Metrics()
         self.admission = Admission(options.max_streams, options.max_queue_size, options.queue_timeout_s, self.metrics)
         self.reception = (tenancy or Tenancy(options)).opened(worker, self.admission.queue, self.metrics)
+        self.observer = Observer(models, options, self.metrics, self.admission)
         self.tracing = None if options.otlp_endpoint is None else _tracing(options.otlp_endpoint, options.url)
         self._upstream: Upstream | None = None
 
@@ -92,9 +96,10 @@ class Gateway:
         self.metrics.tasks.set(len(asyncio.all_tasks()))
 
     async def _watch(self) -> None:
-        """Keep what other workers say of this one current."""
+        """Keep what other workers and the operator's page say of this one current."""
         while True:
             self._note_present()
+            self.observer.tick(self.upstream.num_connections())
             await asyncio.sleep(WATCH_EVERY_S)
 
     async def ask(self, method: str, request: object, timeout_s: float) -> Any:  # noqa: ANN401  protobuf has no types
@@ -150,6 +155,11 @@ class Gateway:
         await self.is_ready()
         self._note_present()
         return Response(self.metrics.render(), headers={"content-type": METRICS_TYPE})
+
+    async def state(self) -> State:
+        """Return what the operator's page shows."""
+        is_ready = await self.is_ready()
+        return self.observer.state(is_ready=is_ready, num_connections=self.upstream.num_connections())
 
     async def describe(self, request: Request) -> Response:
         """Answer `/openapi.json`."""
@@ -233,7 +243,11 @@ class _Generating:
 
 
 def make_app(
-    models: Mapping[str, GatewayModel], options: GatewayOptions, tenancy: Tenancy | None = None, worker: int = 0
+    models: Mapping[str, GatewayModel],
+    options: GatewayOptions,
+    tenancy: Tenancy | None = None,
+    worker: int = 0,
+    admin_port: int | None = None,
 ) -> ASGIApp:
     """Return the application that offers `models`.
 
@@ -242,6 +256,7 @@ def make_app(
         options: what is let in.
         tenancy: what this process has in common with other workers; None where it is alone.
         worker: its number among them.
+        admin_port: connections to it see the operator's page; None where there is none.
 
     Raises:
         RecipeError: the key file or the ledger cannot be used.
@@ -263,7 +278,9 @@ def make_app(
     app.add_middleware(
         Front, metrics=gateway.metrics, keys=KeyRing(options.api_key, options.key_file), tracing=gateway.tracing
     )
-    return app
+    if admin_port is None:
+        return app
+    return AdminDoor(app, admin_app(routes_of_page(gateway.state)), admin_port, options)
 
 
 def _tracing(endpoint: str, url: str) -> Tracing:

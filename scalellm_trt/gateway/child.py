@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 POLL_S: Final = 0.05
 _ANNOUNCED: Final = re.compile(r"^gateway: (https?://\S+)/v1 offers ", re.MULTILINE)
+_PAGE: Final = re.compile(r"^  page: (https?://\S+)$", re.MULTILINE)
 _ERRORS: Final[Mapping[int, type[StageError | ToolchainError | ArtefactError | ServerNotReadyError]]] = {
     error.exit_code: error for error in (StageError, ToolchainError, ArtefactError, ServerNotReadyError)
 }
@@ -50,7 +51,12 @@ def start(options: Sequence[str], *, log: Path, stop_timeout_s: float) -> Runnin
 
 
 class RunningGateway:
-    """A started gateway; leaving the context stops it."""
+    """A started gateway; leaving the context stops it.
+
+    Attributes:
+        log: what it prints.
+        page: the URL of the operator's page, known once it is ready; None where there is none.
+    """
 
     def __init__(
         self, child: subprocess.Popen[bytes], guard: subprocess.Popen[bytes], log: Path, stop_timeout_s: float
@@ -58,6 +64,7 @@ class RunningGateway:
         """Take over a started child and its watchdog."""
         self._child, self._guard, self._stop_timeout_s = child, guard, stop_timeout_s
         self.log = log
+        self.page: str | None = None
 
     @property
     def pid(self) -> int:
@@ -73,8 +80,10 @@ class RunningGateway:
         deadline = time.monotonic() + timeout_s
         while True:
             self.check()
-            found = _ANNOUNCED.search(self.log.read_text(encoding="utf-8", errors="replace"))
+            text = self.log.read_text(encoding="utf-8", errors="replace")
+            found, page = _ANNOUNCED.search(text), _PAGE.search(text)
             if found is not None:
+                self.page = None if page is None else page[1]
                 return found[1]
             if time.monotonic() > deadline:
                 self.stop()

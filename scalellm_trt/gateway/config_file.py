@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from scalellm_trt.errors import Problem, RecipeError
 from scalellm_trt.gateway.config_schema import GatewayConfig
+from scalellm_trt.gateway.listening import is_loopback
 from scalellm_trt.gateway.options import GatewayOptions, ListenTls, ServerTls
 from scalellm_trt.gateway.tenants import config_schema
 from scalellm_trt.recipe.file_text import read_text
@@ -63,13 +64,16 @@ class Setup:
     log_level: LogLevel
 
 
-def load(path: Path | None, overrides: Mapping[KeyPath, Scalar], api_key: str | None) -> Setup:
+def load(
+    path: Path | None, overrides: Mapping[KeyPath, Scalar], api_key: str | None, admin_key: str | None = None
+) -> Setup:
     """Read the file, if there is one, and lay the command line over it.
 
     Args:
         path: the file; None takes defaults.
         overrides: values of the command line by the key that they stand for.
-        api_key: a secret, which stands in no file.
+        api_key: what clients may send; a secret, which stands in no file.
+        admin_key: what operators must send at the admin listener; the same.
 
     Raises:
         RecipeError: with every problem that was found, in reading order.
@@ -82,9 +86,13 @@ def load(path: Path | None, overrides: Mapping[KeyPath, Scalar], api_key: str | 
     config, found = _validate(tree, nodes)
     if config is None or problems or found:
         raise RecipeError(limited([*problems, *found], [] if path is None else [path]))
+    if config.admin.enabled and not admin_key and not is_loopback(config.admin.host):
+        message = f"{config.admin.host} opens the operator's page to the network, where it needs a key"
+        hint = "Set SCALELLM_ADMIN_KEY in the environment, or listen on 127.0.0.1 and reach it through ssh -L."
+        raise RecipeError([_readable(_problem(nodes, tree, ("admin", "host"), message, hint))])
     return Setup(
         repository=Path(config.repository),
-        options=_options(config, api_key or None),
+        options=_options(config, api_key or None, admin_key or None),
         num_workers=config.workers,
         log_level=config.log.level,
     )
@@ -146,6 +154,9 @@ def _contradictions(nodes: Mapping[KeyPath, Node], tree: Section, config: Gatewa
         if _is_set(nodes, ("server", name)) and not config.server.tls:
             message = "is for TLS, which server.tls does not ask for"
             found.append(_problem(nodes, tree, ("server", name), message, "Write server.tls: true, or remove it."))
+    if config.admin.enabled and config.listen.port and config.admin.port == config.listen.port:
+        message = f"{config.admin.port} is listen.port too: by its port a connection is known to be an operator's"
+        found.append(_problem(nodes, tree, ("admin", "port"), message, "Choose another with --admin-port."))
     if config.server.tls and config.server.upstream == "http2":
         message = "speaks clear text only, and server.tls asks for TLS"
         found.append(_problem(nodes, tree, ("server", "upstream"), message, "Write grpc, or remove it."))
@@ -168,8 +179,8 @@ def _readable(problem: Problem) -> Problem:
     return dataclasses.replace(problem, file=None, line=None) if problem.file == COMMAND_LINE else problem
 
 
-def _options(config: GatewayConfig, api_key: str | None) -> GatewayOptions:
-    listen, server = config.listen, config.server
+def _options(config: GatewayConfig, api_key: str | None, admin_key: str | None) -> GatewayOptions:
+    listen, admin, server = config.listen, config.admin, config.server
     certificate, key = _path(listen.tls_certificate), _path(listen.tls_key)
     return GatewayOptions(
         url=server.url,
@@ -181,6 +192,10 @@ def _options(config: GatewayConfig, api_key: str | None) -> GatewayOptions:
         host=listen.host,
         port=listen.port,
         listen_tls=ListenTls(certificate=certificate, key=key) if certificate and key else None,
+        has_admin=admin.enabled,
+        admin_host=admin.host,
+        admin_port=admin.port,
+        admin_key=admin_key,
         api_key=api_key,
         key_file=_path(config.keys.file),
         otlp_endpoint=config.tracing.endpoint,

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 LogLevel = Literal["debug", "info", "warning"]
 DEFAULTS: Final = GatewayOptions()
 MAX_COUNT: Final = 2**31 - 1
+HOST_PATTERN: Final = r"^[0-9A-Fa-f.:]+$|^localhost$"
 
 
 def _allowed(phrase: str) -> JsonDict:
@@ -37,7 +38,7 @@ class Listen(_Section):
 
     host: str = Field(
         default=DEFAULTS.host,
-        pattern=r"^[0-9A-Fa-f.:]+$|^localhost$",
+        pattern=HOST_PATTERN,
         json_schema_extra=_allowed("an IP address of this machine"),
         description="what to listen on; 0.0.0.0 or :: opens the gateway to the network",
     )
@@ -46,6 +47,25 @@ class Listen(_Section):
         default=None, description="PEM file of the certificate chain: clients connect with https; null = clear text"
     )
     tls_key: FileName | None = Field(default=None, description="PEM file of its private key")
+
+
+class Admin(_Section):
+    """The operator's page, at /ui of a listener of its own."""
+
+    enabled: bool = Field(default=DEFAULTS.has_admin, description="whether there is such a listener")
+    host: str = Field(
+        default=DEFAULTS.admin_host,
+        pattern=HOST_PATTERN,
+        json_schema_extra=_allowed("an IP address of this machine"),
+        description="what to listen on; another one than loopback needs SCALELLM_ADMIN_KEY in the environment",
+    )
+    port: int | None = Field(
+        default=DEFAULTS.admin_port,
+        ge=0,
+        le=65535,
+        strict=True,
+        description="TCP port; 0 takes a free one; null = the one after listen.port, a free one where that is 0",
+    )
 
 
 class Server(_Section):
@@ -172,6 +192,7 @@ class GatewayConfig(_Section):
         description="processes that share the port; one per core that the gateway may use",
     )
     listen: Listen = Field(default_factory=Listen)
+    admin: Admin = Field(default_factory=Admin)
     server: Server = Field(default_factory=Server)
     keys: Keys = Field(default_factory=Keys)
     tenants: dict[TenantName, TenantSection] = Field(

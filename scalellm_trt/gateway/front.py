@@ -87,7 +87,7 @@ class Front:
 
     async def _fail(self, error: ApiError, record: RequestRecord, scope: Scope, receive: Receive, send: Send) -> None:
         record.error = error.message
-        self._metrics.failures.labels(str(error.status)).inc()
+        self._metrics.note_failure(error.status)
         if record.status is None:
             await json_response(error.body(), error.status, error.headers)(scope, receive, send)
 

@@ -35,11 +35,13 @@ class _Phase(enum.Enum):
     REFUSED = enum.auto()
 
 
-def limited(options: GatewayOptions) -> type[HttpToolsProtocol]:
-    """Return uvicorn's protocol with the limits of `options`."""
+def limited(options: GatewayOptions, admin_port: int | None = None) -> type[HttpToolsProtocol]:
+    """Return uvicorn's protocol with the limits of `options`; connections to `admin_port` are always let in."""
+    own_port = admin_port
 
     class Limited(LimitedProtocol):
         limits = options
+        admin_port = own_port
 
     return Limited
 
@@ -48,6 +50,7 @@ class LimitedProtocol(HttpToolsProtocol):
     """One connection of a client. See `limited`."""
 
     limits: GatewayOptions
+    admin_port: int | None = None
     _phase = _Phase.IDLE
     _head_bytes = 0
     _unfinished_bytes = 0
@@ -57,7 +60,9 @@ class LimitedProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take a connection, or turn it away."""
         super().connection_made(transport)
-        if len(self.connections) > self.limits.max_connections:
+        # An operator must be able to look at a gateway that is full.
+        is_admin = self.server is not None and self.server[1] == self.admin_port
+        if len(self.connections) > self.limits.max_connections and not is_admin:
             self._refuse(503, f"{self.limits.max_connections} connections are open; try again later")
             return
         self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)

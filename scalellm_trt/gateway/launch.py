@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,15 +18,20 @@ from scalellm_trt.gateway.workers import Workers
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable, Mapping
+    from contextlib import AbstractContextManager
+    from socket import socket
 
     from scalellm_trt.gateway.config_file import Setup
     from scalellm_trt.gateway.options import GatewayOptions
     from scalellm_trt.gateway.served import GatewayModel
     from scalellm_trt.gateway.workers import Ready
 
+    OnListening = Callable[[str, str | None], None]
+    """Called with the gateway's URL, and with that of the operator's page where there is one."""
 
-def run(models: Mapping[str, GatewayModel], setup: Setup, on_listening: Callable[[str], None]) -> None:
-    """Serve until SIGINT or SIGTERM; `on_listening` is told the address once connections are taken.
+
+def run(models: Mapping[str, GatewayModel], setup: Setup, on_listening: OnListening) -> None:
+    """Serve until SIGINT or SIGTERM; `on_listening` is told once connections are taken.
 
     Raises:
         RecipeError: the address cannot be listened on, or a certificate, the key file or the ledger is not usable.
@@ -41,9 +47,9 @@ def run(models: Mapping[str, GatewayModel], setup: Setup, on_listening: Callable
     _check_tracing(options)
     tenancy = Tenancy(options, setup.num_workers)
     if setup.num_workers == 1:
-        with listening.listen(options) as listener:
-            on_listening(listening.address(options, listener))
-            server.serve(models, options, listener, context, tenancy)
+        with listening.listen(options) as listener, listening.listen_admin(options) as admin:
+            on_listening(listening.address(options, listener), listening.page_address(options, admin))
+            server.serve(models, options, listener, admin, context, tenancy)
     else:
         _run_workers(models, setup, context, tenancy, on_listening)
 
@@ -53,23 +59,30 @@ def _run_workers(
     setup: Setup,
     context: ssl.SSLContext | None,
     tenancy: Tenancy,
-    on_listening: Callable[[str], None],
+    on_listening: OnListening,
 ) -> None:
     options = setup.options
     # Another gateway there would share the port unseen: only a socket that shares with nobody finds it.
     listening.bind(options, options.port, is_shared=False).close()
+    with listening.listen_admin(options):
+        pass
     metrics = Path(tempfile.mkdtemp(prefix="scalellm-metrics-"))
     try:
         # Holds the port while workers come and go; it never listens, so it is never given a connection.
-        with listening.bind(options, options.port, is_shared=True) as holder:
+        with listening.bind(options, options.port, is_shared=True) as holder, _admin_socket(options, None) as admin:
             port = holder.getsockname()[1]
 
             def work(index: int, ready: Ready) -> None:
                 _share_metrics(metrics, index)
-                with listening.bind(options, port, is_shared=True) as listener:
-                    listener.listen(listening.BACKLOG)
+                with (
+                    listening.bind(options, port, is_shared=True) as listener,
+                    _admin_socket(options, admin) as own_admin,
+                ):
+                    for each in (listener, own_admin):
+                        if each is not None:
+                            each.listen(listening.BACKLOG)
                     ready()
-                    server.serve(models, options, listener, context, tenancy, index)
+                    server.serve(models, options, listener, own_admin, context, tenancy, index)
 
             def forget(index: int) -> None:
                 _forget_gauges(metrics, index)
@@ -81,9 +94,18 @@ def _run_workers(
                 stop_timeout_s=options.shutdown_timeout_s,
                 on_end=forget,
             )
-            workers.run(lambda: on_listening(listening.address(options, holder)))
+            page = listening.page_address(options, admin)
+            workers.run(lambda: on_listening(listening.address(options, holder), page))
     finally:
         shutil.rmtree(metrics, ignore_errors=True)
+
+
+def _admin_socket(options: GatewayOptions, holder: socket | None) -> AbstractContextManager[socket | None]:
+    """Return a socket that shares the admin listener's port, the holder's where there is one; or None for none."""
+    if not options.has_admin:
+        return nullcontext()
+    port = listening.admin_port(options) if holder is None else holder.getsockname()[1]
+    return listening.bind_admin(options, port, is_shared=True)
 
 
 def _check_tracing(options: GatewayOptions) -> None:

@@ -11,8 +11,12 @@ from typing import TYPE_CHECKING, Final, cast
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 
+from scalellm_trt.gateway.ui.window import Live
+
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
+
+    from prometheus_client import Metric
 
 # 1 ms to 2560 s, as both peers have it.
 SECONDS_BUCKETS: Final = (
@@ -30,11 +34,16 @@ TENANT: Final = ("tenant",)
 
 
 class Metrics:
-    """The numbers of one gateway, in a registry of its own."""
+    """The numbers of one gateway, in a registry of its own.
+
+    Attributes:
+        live: this worker's counts for the operator's page.
+    """
 
     def __init__(self) -> None:
         """Begin at zero."""
         registry = self._registry = CollectorRegistry()
+        self.live = Live()
         self._times(registry)
         self._counts(registry)
         self._present(registry)
@@ -98,10 +107,22 @@ class Metrics:
             multiprocess_mode="livemostrecent",
         )
 
+    def note_failure(self, status: int) -> None:
+        """Count a request that is answered with an error."""
+        self.failures.labels(str(status)).inc()
+        self.live.note_error(status)
+
     def render(self) -> bytes:
         """Return the text that Prometheus reads."""
+        return generate_latest(self._everybody())
+
+    def collect(self) -> Iterable[Metric]:
+        """Return the metrics, of all workers together."""
+        return self._everybody().collect()
+
+    def _everybody(self) -> CollectorRegistry:
         if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
-            return generate_latest(self._registry)
+            return self._registry
         everybody, collect = CollectorRegistry(), cast("Callable[[CollectorRegistry], object]", MultiProcessCollector)
         collect(everybody)
-        return generate_latest(everybody)
+        return everybody

@@ -47,6 +47,10 @@ class GatewayOptions:
         num_channels: reused gRPC connections; requests take turns.
         host, port: what HTTP listens on.
         listen_tls: None listens in clear text.
+        has_admin: whether there is an admin listener, with the operator's page.
+        admin_host: what it listens on.
+        admin_port: None is the port after `port`, and a free one where that is 0.
+        admin_key: what `Authorization: Bearer` must hold there; None asks for nothing.
         api_key: what `Authorization: Bearer` must hold.
         key_file: hashed keys, any of which is good too; None for both lets everybody in.
         max_body_bytes: longest request body.
@@ -75,6 +79,10 @@ class GatewayOptions:
     host: str = "127.0.0.1"
     port: int = 2345
     listen_tls: ListenTls | None = None
+    has_admin: bool = True
+    admin_host: str = "127.0.0.1"
+    admin_port: int | None = None
+    admin_key: str | None = None
     api_key: str | None = None
     key_file: Path | None = None
     max_body_bytes: int = 4 * 1024 * 1024

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from scalellm_trt.gateway.answer_text import AnswerText, Delta
 from scalellm_trt.gateway.errors import ApiError
 from scalellm_trt.gateway.replies import Usage
+from scalellm_trt.gateway.ui.window import Pace
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
@@ -44,6 +45,8 @@ class Running:
         self._asked = job.model.ask(generation)
         self._is_over = False
         self._num_reused_blocks: int | None = None
+        self._pace = Pace(metrics.live, is_stream=job.stream and len(self._answers) == 1)
+        self._num_new = 0
         self._call: Call | None = None
         self.is_complete = False
         self.failure: ApiError | None = None
@@ -63,6 +66,7 @@ class Running:
         model = self._job.model.name
         self._metrics.running.labels(model).inc()
         self._metrics.prompt_tokens.labels(model).inc(len(self._job.generation.input_ids))
+        self._metrics.live.begin(len(self._job.generation.input_ids))
         try:
             yield
         finally:
@@ -72,6 +76,7 @@ class Running:
             if self._record.trace is not None:
                 self._record.trace.end_call()
             self._metrics.running.labels(model).dec()
+            self._metrics.live.end()
             self._metrics.generation_tokens.labels(model).inc(self.usage.completion_tokens)
             self._record.prompt_tokens = self.usage.prompt_tokens
             self._record.completion_tokens = self.usage.completion_tokens
@@ -85,12 +90,17 @@ class Running:
         """
         trace = self._record.trace
         metadata = () if trace is None else trace.begin_call(self._job.model.name)
-        self._call = await upstream.start(self._asked.request, listener, metadata)
+        try:
+            self._call = await upstream.start(self._asked.request, listener, metadata)
+        except ApiError as error:
+            self._note_server_error(error)
+            raise
         return self._call
 
     def take(self, messages: Sequence[Message]) -> dict[int, Delta]:
         """Return what messages that came together add to each answer; sets `is_complete` or `failure` at the end."""
         found: dict[int, Delta] = {}
+        self._num_new = 0
         answer = self._asked.answer
         for message in messages:
             if message.error_message:
@@ -101,22 +111,28 @@ class Running:
             if response.parameters["triton_final_response"].bool_param:
                 self._is_over = True
                 self._add(answer.finish(), found)
+        self._pace.note(self._num_new)
         if found and self._record.ttft_ms is None and self._job.stream:
             self._note_first_text(found)
         if self.failure is None and (self._is_over or self._goes_on_in_vain()):
             self._complete()
+        if self.failure is not None:
+            self._note_server_error(self.failure)
         return found
 
     def end(self, error: ApiError | None) -> ApiError | None:
         """Take the end of the call; return what is wrong with it, if something is."""
         if error is None and not self._is_over:
             error = ApiError(500, "the model's server ended the answer before it was complete")
+        if error is not None and not self.is_complete:
+            self._note_server_error(error)
         self._is_over = True
         return error
 
     def note_cancelled(self) -> None:
         """Count a client that left."""
         self._metrics.cancelled.labels(self._job.model.name).inc()
+        self._metrics.live.cancelled += 1
         self._metrics.cancelled_tokens.labels(self._job.model.name).inc(self.usage.completion_tokens)
         self._record.is_cancelled = True
 
@@ -128,10 +144,11 @@ class Running:
     def note_failed(self, error: ApiError) -> None:
         """Count an error that came too late for the request's status."""
         self._record.error = error.message
-        self._metrics.failures.labels(str(error.status)).inc()
+        self._metrics.note_failure(error.status)
 
     def _add(self, chunks: Sequence[TokenChunk], found: dict[int, Delta]) -> None:
         for chunk in chunks:
+            self._num_new += len(chunk.token_ids)
             if self._num_reused_blocks is None:
                 self._num_reused_blocks = chunk.num_reused_blocks
             answer = self._answers[chunk.index]
@@ -140,6 +157,11 @@ class Running:
                 if delta.text or delta.tokens or delta.finish_reason:
                     before = found.get(chunk.index)
                     found[chunk.index] = delta if before is None else before.then(delta)
+
+    def _note_server_error(self, error: ApiError) -> None:
+        """Remember what the server did wrong; what a request did wrong is not its fault."""
+        if error.status >= 500:
+            self._metrics.live.note_server_error(error.message)
 
     def _cached_tokens(self) -> int | None:
         """Return the prompt's tokens in the pages that the engine had; the last one is always computed."""
@@ -153,6 +175,7 @@ class Running:
         if num_tokens is not None:
             self._record.cached_tokens = num_tokens
             self._metrics.cached_tokens.labels(self._job.model.name).inc(num_tokens)
+            self._metrics.live.note_cached(num_tokens, len(self._job.generation.input_ids))
 
     def _goes_on_in_vain(self) -> bool:
         """Return whether the model does not know that every answer has ended."""
@@ -163,6 +186,7 @@ class Running:
             ttft_s = self._record.elapsed_s()
             self._record.ttft_ms = round(ttft_s * 1000, 3)
             self._metrics.ttft.labels(self._job.model.name).observe(ttft_s)
+            self._metrics.live.note_ttft(ttft_s)
 
     def _complete(self) -> None:
         if any(answer.finish_reason is None for answer in self._answers):

@@ -22,21 +22,25 @@ def serve(
     models: Mapping[str, GatewayModel],
     options: GatewayOptions,
     listener: socket.socket,
+    admin: socket.socket | None,
     context: ssl.SSLContext | None,
     tenancy: Tenancy,
     worker: int = 0,
 ) -> None:
-    """Serve on a socket that listens, until SIGINT or SIGTERM; as `worker` of those that share `tenancy`.
+    """Serve on sockets that listen, until SIGINT or SIGTERM; as `worker` of those that share `tenancy`.
+
+    `admin` is the admin listener's socket, if there is one.
 
     Raises:
         KeyboardInterrupt: after the end that a signal asked for.
     """
     import uvicorn
 
+    admin_port = None if admin is None else admin.getsockname()[1]
     config = uvicorn.Config(
-        make_app(models, options, tenancy, worker),
+        make_app(models, options, tenancy, worker, admin_port),
         loop="uvloop",
-        http=limited(options),
+        http=limited(options, admin_port),
         ws="none",
         log_config=None,
         access_log=False,
@@ -45,4 +49,4 @@ def serve(
         timeout_graceful_shutdown=math.ceil(options.shutdown_timeout_s),
         ssl_context_factory=None if context is None else lambda config, default: context,
     )
-    uvicorn.Server(config).run(sockets=[listener])
+    uvicorn.Server(config).run(sockets=[listener] if admin is None else [listener, admin])

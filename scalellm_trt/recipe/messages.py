@@ -98,9 +98,10 @@ def _unknown(path: KeyPath, document: Document) -> tuple[str, str]:
 def _did_you_mean(name: str, siblings: list[str], document: Document) -> str:
     keys = known_keys(document.model)
     elsewhere = [dotted(path) for path in keys if name in (path[-1], dotted(path)) and len(path) > 1]
-    if len(elsewhere) == 1:
-        *sections, last = elsewhere[0].split(".")
-        return f"It belongs into another place: write {last} below {'.'.join(sections)}."
+    if len(elsewhere) in (1, 2):
+        places = [path.rpartition(".")[0] for path in elsewhere]
+        last = elsewhere[0].rpartition(".")[2]
+        return f"It belongs into another place: write {last} below {' or '.join(places)}."
     if near := difflib.get_close_matches(name[:80], siblings, n=1):
         return f"Did you mean {near[0]}?"
     return f"Allowed here: {', '.join(siblings)}."

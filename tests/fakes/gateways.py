@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import re
 import subprocess
 import sys
@@ -66,9 +67,10 @@ def write_repository(root: Path, *, template: str | None = TEMPLATE, **settings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunningGateway:
-    """A gateway that listens; `lines` reads its log."""
+    """A gateway that listens; `page` is its operator's page, `lines` reads its log."""
 
     url: str
+    page: str | None
     log: Path
     pid: int
 
@@ -81,13 +83,14 @@ def running(repository: Path, server_url: str, log: Path, *options: str) -> Iter
     """Run `scalellm-trt gateway` on a free port until the block ends; it must end well."""
     argv = [sys.executable, "-m", "scalellm_trt", "gateway", "--repository", str(repository), "--url", server_url]
     with log.open("wb") as errors:
-        child = subprocess.Popen([*argv, "--port", "0", *options], stdout=subprocess.PIPE, stderr=errors, text=True)
+        child = subprocess.Popen([*argv, "--port", "0", *options], stdout=subprocess.PIPE, stderr=errors)
     assert child.stdout is not None
     try:
-        line = child.stdout.readline()
-        found = re.search(r"https?://[0-9.:]+", line)
-        assert found is not None, line + log.read_text()
-        yield RunningGateway(url=found.group(), log=log, pid=child.pid)
+        # All that it announces comes in one write.
+        announced = os.read(child.stdout.fileno(), 65536).decode()
+        found, page = re.search(r"https?://[0-9.:]+", announced), re.search(r"  page: (\S+)", announced)
+        assert found is not None, announced + log.read_text()
+        yield RunningGateway(url=found.group(), page=page and page[1], log=log, pid=child.pid)
     finally:
         child.terminate()
         assert child.wait(timeout=20) == 0, log.read_text()

@@ -7,7 +7,7 @@ import jsonschema
 import pytest
 
 from scalellm_trt.errors import RecipeError
-from scalellm_trt.gateway import config_file
+from scalellm_trt.gateway import config_file, listening
 from scalellm_trt.gateway.config_reference import gateway_json_schema
 from scalellm_trt.gateway.config_schema import GatewayConfig
 from scalellm_trt.gateway.options import GatewayOptions, ListenTls, ServerTls
@@ -78,7 +78,7 @@ def test_a_half_given_pair_of_the_command_line_has_no_line() -> None:
     ("text", "where", "message", "hint"),
     [
         ("listen:\n  prt: 1\n", 2, "listen.prt: is not a key of listen", "Did you mean port?"),
-        ("port: 1\n", 1, "port: is not a key of a gateway's configuration", "write port below listen"),
+        ("port: 1\n", 1, "port: is not a key of a gateway's configuration", "write port below listen or admin"),
         ("servers: 2\n", 1, "servers: is reserved for a later version", "Remove it for now."),
         ("listen:\n  port: 70000\n", 2, "listen.port: found 70000, expected a whole number from 0 to 65535", "default"),
         ("listen:\n  host: example.org\n", 2, "listen.host: found 'example.org', expected an IP address", "default"),
@@ -121,3 +121,27 @@ def test_editors_check_with_the_schema() -> None:
 def test_tls_of_the_listener_needs_both_files(tmp_path: Path) -> None:
     setup = _load(tmp_path, "listen:\n  tls_certificate: a\n  tls_key: b\n")
     assert setup.options.listen_tls == ListenTls(certificate=tmp_path / "a", key=tmp_path / "b")
+
+
+def test_the_admin_listener_is_on_loopback_unless_there_is_a_key_for_it(tmp_path: Path) -> None:
+    file = tmp_path / "gateway.yaml"
+    file.write_text("admin: {host: 0.0.0.0, port: 7000}\n")
+    with pytest.raises(RecipeError) as error:
+        config_file.load(file, {}, "a client's key", None)
+    assert str(error.value).startswith(f"{file}:1: admin.host: 0.0.0.0 opens the operator's page to the network")
+    assert "SCALELLM_ADMIN_KEY" in str(error.value)
+    options = config_file.load(file, {}, None, "opensesame").options
+    assert (options.admin_host, options.admin_port, options.admin_key) == ("0.0.0.0", 7000, "opensesame")
+    file.write_text("admin: {host: 0.0.0.0, enabled: false}\n")
+    assert config_file.load(file, {}, None, None).options.has_admin is False
+    for host in ("127.0.0.1", "127.1.2.3", "::1", "localhost"):
+        assert config_file.load(None, {("admin", "host"): host}, None).options.admin_host == host
+
+
+def test_operators_and_clients_have_ports_of_their_own(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError) as error:
+        _load(tmp_path, "listen: {port: 2345}\nadmin: {port: 2345}\n")
+    assert ":2: admin.port: 2345 is listen.port too" in str(error.value)
+    for port, expected in ((2345, 2346), (65535, 65534), (0, 0)):
+        assert listening.admin_port(GatewayOptions(port=port)) == expected
+    assert listening.admin_port(GatewayOptions(port=2345, admin_port=9)) == 9

@@ -1,0 +1,85 @@
+"""Looks at one gateway: a report each second, and the state of all its workers when somebody asks."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from scalellm_trt import __version__
+from scalellm_trt.gateway.ui import state, tenants
+from scalellm_trt.gateway.ui.board import Board
+from scalellm_trt.gateway.ui.window import Window
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from scalellm_trt.gateway.admission import Admission
+    from scalellm_trt.gateway.metrics import Metrics
+    from scalellm_trt.gateway.options import GatewayOptions
+    from scalellm_trt.gateway.served import GatewayModel
+    from scalellm_trt.gateway.ui.window import Report
+
+
+class Observer:
+    """To be used in the event loop of its gateway."""
+
+    def __init__(
+        self, models: Mapping[str, GatewayModel], options: GatewayOptions, metrics: Metrics, admission: Admission
+    ) -> None:
+        """Begin to look."""
+        self._options, self._metrics, self._admission = options, metrics, admission
+        self._models = [
+            state.Model(name=name, can_chat=model.template is not None, max_seq_len=model.settings.max_seq_len)
+            for name, model in models.items()
+        ]
+        self._window = Window(metrics.live)
+        shared = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
+        self._board = None if shared is None else Board(Path(shared))
+
+    def tick(self, num_connections: int) -> None:
+        """Take note of what is so now; to be called once a second."""
+        self._window.sample(waiting=self._admission.num_waiting)
+        if self._board is not None:
+            self._board.post(self._report(num_connections))
+
+    def state(self, *, is_ready: bool, num_connections: int) -> state.State:
+        """Return what all workers together are doing.
+
+        Args:
+            is_ready: whether the server is.
+            num_connections: this worker's connections to it.
+        """
+        reports = [self._report(num_connections), *([] if self._board is None else self._board.others())]
+        together, options = state.merged(reports), self._options
+        server = state.Server(
+            url=options.url,
+            state="ready" if is_ready else "not ready",
+            running=together.running,
+            waiting=together.waiting,
+            connections=together.connections,
+            last_error=together.last_error,
+        )
+        return state.State(
+            version=__version__,
+            time_s=time.time(),
+            age_s=round(together.age_s, 3),
+            workers=len(reports),
+            needs_key=options.api_key is not None or options.key_file is not None,
+            models=self._models,
+            servers=[server],
+            queue=state.Queue(
+                running=together.running,
+                waiting=together.waiting,
+                max_running=options.max_streams * len(reports),
+                max_waiting=options.max_queue_size * len(reports),
+            ),
+            minute=state.minute(together),
+            total=together.total,
+            series=together.series,
+            tenants=tenants.read(self._metrics.collect()),
+        )
+
+    def _report(self, num_connections: int) -> Report:
+        return self._window.report(waiting=self._admission.num_waiting, connections=num_connections)
