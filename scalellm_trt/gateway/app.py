@@ -226,10 +226,12 @@ class Gateway:
         response = json_response(dialect.whole(answers, running.usage))
         await response(request.scope, request.receive, send)
 
-    async def _admitted(self, job: Job, work: Callable[[], Awaitable[Result]], record: RequestRecord) -> Result:
-        """Do the work of a job once it is the turn of its request's tenant."""
+    def _admitted(
+        self, job: Job, work: Callable[[], Awaitable[Result]], record: RequestRecord
+    ) -> Coroutine[Any, Any, Result]:
+        """Return the work of a job, done once it is the turn of its request's tenant."""
         turn = None if record.visit is None else record.visit.turn(job.most_tokens())
-        return await self.admission.admitted(job.model.name, work, turn)
+        return self.admission.admitted(job.model.name, work, turn)
 
 
 class _Generating:

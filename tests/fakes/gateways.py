@@ -79,8 +79,10 @@ class RunningGateway:
 
 
 @contextlib.contextmanager
-def running(repository: Path, server_url: str, log: Path, *options: str) -> Iterator[RunningGateway]:
-    """Run `scalellm-trt gateway` on a free port until the block ends; it must end well."""
+def running(
+    repository: Path, server_url: str, log: Path, *options: str, exit_code: int = 0
+) -> Iterator[RunningGateway]:
+    """Run `scalellm-trt gateway` on a free port until the block ends; it must end with `exit_code`."""
     argv = [sys.executable, "-m", "scalellm_trt", "gateway", "--repository", str(repository), "--url", server_url]
     with log.open("wb") as errors:
         child = subprocess.Popen([*argv, "--port", "0", *options], stdout=subprocess.PIPE, stderr=errors)
@@ -93,5 +95,5 @@ def running(repository: Path, server_url: str, log: Path, *options: str) -> Iter
         yield RunningGateway(url=found.group(), page=page and page[1], log=log, pid=child.pid)
     finally:
         child.terminate()
-        assert child.wait(timeout=20) == 0, log.read_text()
+        assert child.wait(timeout=20) == exit_code, log.read_text()
         child.stdout.close()
