@@ -13,6 +13,7 @@ from scalellm_trt.triton import ports
 from tests.fakes.gateways import MODEL, RunningGateway, running, write_repository
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from tests.fakes.token_server import TokenServer
@@ -41,7 +42,15 @@ def test_only_operators_see_the_page(gateway: RunningGateway) -> None:
         assert httpx.get(f"{gateway.url}{path}").status_code == 404
 
 
-def test_the_state_counts_what_was_done(gateway: RunningGateway, server: TokenServer) -> None:
+@pytest.fixture
+def new_gateway(server: TokenServer, tmp_path: Path) -> Iterator[RunningGateway]:
+    """One that has answered nothing that could leave the minute while the test runs."""
+    with running(write_repository(tmp_path / "repository"), server.url, tmp_path / "log") as gateway:
+        yield gateway
+
+
+def test_the_state_counts_what_was_done(new_gateway: RunningGateway, server: TokenServer) -> None:
+    gateway = new_gateway
     server.num_reused_blocks = 0
     before = _state(gateway)
     assert _chat(gateway.url, stream=True, max_tokens=5).status_code == 200
@@ -73,7 +82,7 @@ def test_what_the_server_did_wrong_is_remembered_and_what_a_client_did_is_not(
     assert only["last_error"]["time_s"] == pytest.approx(time.time(), abs=60)
     server.failure = None
     assert _chat(gateway.url, presence_penalty=1).status_code == 400
-    assert _state(gateway)["servers"] == [only]
+    assert _state(gateway)["servers"][0]["last_error"] == only["last_error"]
 
 
 def test_a_server_that_is_gone_is_not_ready(gateway: RunningGateway, server: TokenServer) -> None:
