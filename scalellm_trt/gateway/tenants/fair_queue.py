@@ -16,6 +16,8 @@ from typing import Final
 
 LOWER_SHARE: Final = 1 / 20
 """What a class that waits is owed of the tokens that higher classes are given."""
+_LEAST_PART: Final = 0.01
+"""What a request counts with of all that it reserves, though those before it were all in vain."""
 _NEWEST_PART: Final = 0.1
 """How much the last request counts in what the next one probably uses."""
 
@@ -67,7 +69,7 @@ class _Line:
 
     def cost(self, turn: Turn) -> float:
         """Return what a request probably uses."""
-        return turn.num_tokens * self.used_part
+        return turn.num_tokens * max(self.used_part, _LEAST_PART)
 
 
 @dataclass(slots=True)
@@ -84,7 +86,9 @@ class _Class:
 
     def line(self, flow: Flow) -> _Line:
         """Return the flow's line; if it is empty, it begins where the others of the class are."""
-        line = self.lines.setdefault(flow.name, _Line(flow))
+        line = self.lines.get(flow.name)
+        if line is None:
+            line = self.lines[flow.name] = _Line(flow)
         if not line.waiting:
             first = self.first()
             now = self.virtual_time if first is None else min(self.virtual_time, first.counter)
@@ -168,7 +172,10 @@ class FairQueue:
         return self._class_of(flow.rank)
 
     def _class_of(self, rank: int) -> _Class:
-        return self._classes.setdefault(rank, _Class())
+        found = self._classes.get(rank)
+        if found is None:
+            found = self._classes[rank] = _Class()
+        return found
 
     def _next_rank(self) -> int:
         """Return the class that is next: one to which enough is owed, else the highest that waits."""
