@@ -51,6 +51,7 @@ def new_gateway(server: TokenServer, tmp_path: Path) -> Iterator[RunningGateway]
 
 def test_the_state_counts_what_was_done(new_gateway: RunningGateway, server: TokenServer) -> None:
     gateway = new_gateway
+    server.step_s = 0.05  # what comes with the first token has no time between
     server.num_reused_blocks = 0
     before = _state(gateway)
     assert _chat(gateway.url, stream=True, max_tokens=5).status_code == 200
