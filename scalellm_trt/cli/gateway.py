@@ -137,4 +137,7 @@ def _run(
 
 
 def _announcement(address: str, models: Mapping[str, object], setup: Setup) -> str:
-    return f"gateway: {address}/v1 offers {', '.join(models)}, from tritonserver at {setup.options.url}"
+    servers = setup.options.servers
+    where = f"{len(servers)} servers: " if len(servers) > 1 else "tritonserver at "
+    urls = ", ".join(server.url for server in servers) or "servers that are looked up"
+    return f"gateway: {address}/v1 offers {', '.join(models)}, from {where}{urls}"

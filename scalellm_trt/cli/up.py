@@ -114,7 +114,7 @@ def _build(console: Console, recipe: Path, builds: Path, repository: Path, *, in
 def _start_gateway(setup: Setup, config: Path | None, builds: Path) -> RunningGateway:
     from scalellm_trt.gateway import child
 
-    options = ["--repository", str(setup.repository), "--url", setup.options.url]
+    options = ["--repository", str(setup.repository), "--url", setup.options.servers[0].url]
     options += ["--host", setup.options.host, "--port", str(setup.options.port)]
     if setup.options.admin_port is not None:
         options += ["--admin-port", str(setup.options.admin_port)]

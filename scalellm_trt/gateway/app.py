@@ -14,12 +14,13 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from scalellm_trt.gateway import content_type, jobs, kserve, openapi, schemas, upstreams, whole_answer
+from scalellm_trt.gateway import content_type, jobs, kserve, openapi, schemas, whole_answer
 from scalellm_trt.gateway.admission import Admission
 from scalellm_trt.gateway.api_keys import KeyRing
 from scalellm_trt.gateway.disconnect import ClientGoneError, until_gone
 from scalellm_trt.gateway.errors import ApiError
 from scalellm_trt.gateway.event_stream import EventStream
+from scalellm_trt.gateway.fleet.fleet import Fleet
 from scalellm_trt.gateway.front import RECORD, Front, json_response
 from scalellm_trt.gateway.metrics import Metrics
 from scalellm_trt.gateway.replies import ChatDialect, CompletionDialect, PredictDialect
@@ -29,12 +30,11 @@ from scalellm_trt.gateway.several import Several
 from scalellm_trt.gateway.tenants.tenancy import Tenancy
 from scalellm_trt.gateway.ui.admin import AdminDoor, admin_app, routes_of_page
 from scalellm_trt.gateway.ui.observer import Observer
-from scalellm_trt.gateway.upstream import is_ready
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping
 
-    from starlette.types import ASGIApp, Receive, Scope, Send
+    from starlette.types import ASGIApp, Send
 
     from scalellm_trt.gateway.jobs import Job
     from scalellm_trt.gateway.options import GatewayOptions
@@ -43,7 +43,6 @@ if TYPE_CHECKING:
     from scalellm_trt.gateway.served import GatewayModel
     from scalellm_trt.gateway.tracing import Tracing
     from scalellm_trt.gateway.ui.state import State
-    from scalellm_trt.gateway.upstream import Upstream
 
 Fields = TypeVar("Fields", bound=BaseModel)
 Result = TypeVar("Result")
@@ -69,19 +68,19 @@ class Gateway:
         self.admission = Admission(options.max_streams, options.max_queue_size, options.queue_timeout_s, self.metrics)
         self.reception = (tenancy or Tenancy(options)).opened(worker, self.admission.queue, self.metrics)
         self.observer = Observer(models, options, self.metrics, self.admission)
-        self.tracing = None if options.otlp_endpoint is None else _tracing(options.otlp_endpoint, options.url)
-        self._upstream: Upstream | None = None
+        self.tracing = None if options.otlp_endpoint is None else _tracing(options.otlp_endpoint)
+        self._fleet: Fleet | None = None
 
     @property
-    def upstream(self) -> Upstream:
-        """The server; only while the application runs."""
-        assert self._upstream is not None
-        return self._upstream
+    def fleet(self) -> Fleet:
+        """The servers; only while the application runs."""
+        assert self._fleet is not None
+        return self._fleet
 
     @asynccontextmanager
     async def lifespan(self, app: Starlette) -> AsyncGenerator[None, None]:
         """Hold the connections while the application runs."""
-        self._upstream = upstreams.make(self.options)
+        self._fleet = Fleet(self.options, self.metrics)
         watch = asyncio.create_task(self._watch())
         try:
             yield
@@ -89,28 +88,22 @@ class Gateway:
             watch.cancel()
             if self.tracing is not None:
                 await asyncio.to_thread(self.tracing.close)
-            await self._upstream.close()
+            await self._fleet.close()
 
     def _note_present(self) -> None:
-        self.metrics.connections.set(self.upstream.num_connections())
+        self.metrics.connections.set(self.fleet.num_connections())
         self.metrics.tasks.set(len(asyncio.all_tasks()))
 
     async def _watch(self) -> None:
         """Keep what other workers and the operator's page say of this one current."""
         while True:
             self._note_present()
-            self.observer.tick(self.upstream.num_connections())
+            self.observer.tick(self.fleet.num_connections())
             await asyncio.sleep(WATCH_EVERY_S)
 
     async def ask(self, method: str, request: object, timeout_s: float) -> Any:  # noqa: ANN401  protobuf has no types
-        """Ask the server; see `Upstream.unary`."""
-        return await self.upstream.unary(method, request, timeout_s)
-
-    async def is_ready(self) -> bool:
-        """Ask the server, and take note of its answer."""
-        answer = await is_ready(self.upstream)
-        self.metrics.backend_up.labels(self.options.url).set(answer)
-        return answer
+        """Ask a server; see `Fleet.unary`."""
+        return await self.fleet.unary(method, request, timeout_s)
 
     async def chat(self, request: Request, send: Send) -> None:
         """Answer `/v1/chat/completions`."""
@@ -147,19 +140,19 @@ class Gateway:
         return Response()
 
     async def ready(self, request: Request) -> Response:
-        """Answer `/health/ready`: whether the server is."""
-        return Response(status_code=200 if await self.is_ready() else 503)
+        """Answer `/health/ready`: whether a server is."""
+        return Response(status_code=200 if await self.fleet.is_ready() else 503)
 
     async def render_metrics(self, request: Request) -> Response:
         """Answer `/metrics`."""
-        await self.is_ready()
+        await self.fleet.is_ready()
         self._note_present()
         return Response(self.metrics.render(), headers={"content-type": METRICS_TYPE})
 
     async def state(self) -> State:
         """Return what the operator's page shows."""
-        is_ready = await self.is_ready()
-        return self.observer.state(is_ready=is_ready, num_connections=self.upstream.num_connections())
+        await self.fleet.is_ready()
+        return self.observer.state(self.fleet.members)
 
     async def describe(self, request: Request) -> Response:
         """Answer `/openapi.json`."""
@@ -205,9 +198,7 @@ class Gateway:
         if job.stream:
             running = Running(job, self.metrics, request.scope[RECORD])
             events = EventStream(send, running, dialect, include_usage=job.include_usage)
-            await _serve(
-                request, running, self._admitted(job, partial(events.run, self.upstream), request.scope[RECORD])
-            )
+            await _serve(request, running, self._admitted(job, partial(events.run, self.fleet), request.scope[RECORD]))
         else:
             await self._answer_whole(request, send, job, dialect)
 
@@ -216,10 +207,10 @@ class Gateway:
         running: Running | Several
         if job.siblings:
             running = Several(job, self.metrics, record)
-            work = running.whole(self.upstream, partial(self._admitted, record=record))
+            work = running.whole(self.fleet, partial(self._admitted, record=record))
         else:
             running = Running(job, self.metrics, record)
-            work = self._admitted(job, partial(whole_answer.take, running, self.upstream), record)
+            work = self._admitted(job, partial(whole_answer.take, running, self.fleet), record)
         answers = await _serve(request, running, work)
         if record.visit is not None:
             record.visit.note(running.usage)
@@ -232,16 +223,6 @@ class Gateway:
         """Return the work of a job, done once it is the turn of its request's tenant."""
         turn = None if record.visit is None else record.visit.turn(job.most_tokens())
         return self.admission.admitted(job.model.name, work, turn)
-
-
-class _Generating:
-    """A route that sends its answer itself."""
-
-    def __init__(self, handle: Callable[[Request, Send], Coroutine[Any, Any, None]]) -> None:
-        self._handle = handle
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self._handle(Request(scope, receive), send)
 
 
 def make_app(
@@ -264,10 +245,13 @@ def make_app(
         RecipeError: the key file or the ledger cannot be used.
     """
     gateway = Gateway(models, options, tenancy, worker)
+    generating = {
+        "/v1/chat/completions": gateway.chat,
+        "/v1/completions": gateway.completion,
+        "/predict": gateway.predict,
+    }
     routes = [
-        Route("/v1/chat/completions", _Generating(gateway.chat), methods=["POST"]),
-        Route("/v1/completions", _Generating(gateway.completion), methods=["POST"]),
-        Route("/predict", _Generating(gateway.predict), methods=["POST"]),
+        *(Route(path, _never, methods=["POST"]) for path in generating),  # for what is said of other methods
         Route("/v1/models", gateway.list_models),
         Route("/v1/models/{model:path}", gateway.one_model),
         *(Route(path, gateway.live) for path in ("/health/live", "/v2/health/live")),
@@ -277,18 +261,17 @@ def make_app(
         Route("/openapi.json", gateway.describe),
     ]
     app = Starlette(routes=routes, lifespan=gateway.lifespan, exception_handlers={HTTPException: _http_error})
-    app.add_middleware(
-        Front, metrics=gateway.metrics, keys=KeyRing(options.api_key, options.key_file), tracing=gateway.tracing
-    )
+    keys = KeyRing(options.api_key, options.key_file)
+    app.add_middleware(Front, metrics=gateway.metrics, keys=keys, tracing=gateway.tracing, direct=generating)
     if admin_port is None:
         return app
     return AdminDoor(app, admin_app(routes_of_page(gateway.state)), admin_port, options)
 
 
-def _tracing(endpoint: str, url: str) -> Tracing:
+def _tracing(endpoint: str) -> Tracing:
     from scalellm_trt.gateway import tracing
 
-    return tracing.to_collector(endpoint, url)
+    return tracing.to_collector(endpoint)
 
 
 async def _serve(request: Request, running: Running | Several, work: Coroutine[Any, Any, Result]) -> Result:
@@ -298,6 +281,11 @@ async def _serve(request: Request, running: Running | Several, work: Coroutine[A
     except ClientGoneError:
         running.note_cancelled()
         raise
+
+
+async def _never(request: Request) -> Response:
+    """Stand for a handler to which `Front` goes directly."""
+    raise AssertionError(request.url.path)
 
 
 async def _http_error(request: Request, error: Exception) -> Response:

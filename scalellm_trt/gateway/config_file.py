@@ -15,8 +15,9 @@ from pydantic import ValidationError
 
 from scalellm_trt.errors import Problem, RecipeError
 from scalellm_trt.gateway.config_schema import GatewayConfig
+from scalellm_trt.gateway.fleet import config_schema as fleet_schema
 from scalellm_trt.gateway.listening import is_loopback
-from scalellm_trt.gateway.options import GatewayOptions, ListenTls, ServerTls
+from scalellm_trt.gateway.options import DiscoveryOptions, GatewayOptions, ListenTls, ServerOptions, ServerTls
 from scalellm_trt.gateway.tenants import config_schema
 from scalellm_trt.recipe.file_text import read_text
 from scalellm_trt.recipe.messages import Document, limited, schema_problem
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 DOCUMENT: Final = Document(
     noun="a gateway's configuration",
     model=GatewayConfig,
-    reserved={"servers": "pools of several servers", "routing": "routing"},
 )
 HINT: Final = (
     "A configuration is `key: value` lines: listen, server, limits, …; docs/reference/gateway.md has them all."
@@ -48,9 +48,11 @@ PATH_KEYS: Final[frozenset[KeyPath]] = frozenset(
         ("server", "certificate"),
         ("server", "key"),
         ("ledger", "directory"),
+        ("discovery", "file"),
     }
 )
 _PAIRS: Final = ((("listen", "tls_certificate"), ("listen", "tls_key")), (("server", "certificate"), ("server", "key")))
+_SOURCES: Final = ("file", "dns", "registry")
 _TLS_ONLY: Final = ("ca", "certificate", "key")
 
 
@@ -161,6 +163,11 @@ def _contradictions(nodes: Mapping[KeyPath, Node], tree: Section, config: Gatewa
         message = "speaks clear text only, and server.tls asks for TLS"
         found.append(_problem(nodes, tree, ("server", "upstream"), message, "Write grpc, or remove it."))
     doubts = config_schema.doubts(config.tenants, _path(config.keys.file))
+    doubts += fleet_schema.doubts(config.servers, config.routing)
+    if _is_set(nodes, ("server", "url")) and config.servers:
+        doubts.append((("server", "url"), "stands beside servers", "Write one of the two."))
+    looked_up = [("discovery", name) for name in _SOURCES if _is_set(nodes, ("discovery", name))]
+    doubts += [(path, f"stands beside {dotted(looked_up[0])}", "Look in one place.") for path in looked_up[1:]]
     return [*found, *(_problem(nodes, tree, path, message, hint) for path, message, hint in doubts)]
 
 
@@ -180,10 +187,17 @@ def _readable(problem: Problem) -> Problem:
 
 
 def _options(config: GatewayConfig, api_key: str | None, admin_key: str | None) -> GatewayOptions:
-    listen, admin, server = config.listen, config.admin, config.server
+    listen, admin, server, discovery = config.listen, config.admin, config.server, config.discovery
     certificate, key = _path(listen.tls_certificate), _path(listen.tls_key)
     return GatewayOptions(
-        url=server.url,
+        servers=_servers(config),
+        routing=fleet_schema.to_routing(config.routing),
+        discovery=DiscoveryOptions(
+            file=_path(discovery.file),
+            dns=discovery.dns,
+            registry=discovery.registry,
+            interval_s=discovery.interval_s,
+        ),
         server_tls=ServerTls(ca=_path(server.ca), certificate=_path(server.certificate), key=_path(server.key))
         if server.tls
         else None,
@@ -203,6 +217,14 @@ def _options(config: GatewayConfig, api_key: str | None, admin_key: str | None) 
         ledger_directory=_path(config.ledger.directory),
         **config.limits.model_dump(),
     )
+
+
+def _servers(config: GatewayConfig) -> tuple[ServerOptions, ...]:
+    """Return the servers to begin with: none where they are looked up and none is named."""
+    discovery, url = config.discovery, config.server.url
+    is_looked_up = any(value is not None for value in (discovery.file, discovery.dns, discovery.registry))
+    one = () if is_looked_up else (ServerOptions(name=url, url=url),)
+    return fleet_schema.to_servers(config.servers) or one
 
 
 def _path(value: str | None) -> Path | None:

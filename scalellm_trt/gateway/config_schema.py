@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from scalellm_trt.gateway import api_keys
-from scalellm_trt.gateway.options import GatewayOptions, UpstreamKind
+from scalellm_trt.gateway.fleet.config_schema import NAME_HINT, RoutingSection, ServerName, ServerSection
+from scalellm_trt.gateway.options import DEFAULT_URL, GatewayOptions, UpstreamKind
 from scalellm_trt.gateway.tenants.config_schema import LedgerSection, TenantName, TenantSection
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ class Server(_Section):
     """The tritonserver that answers."""
 
     url: str = Field(
-        default=DEFAULTS.url,
+        default=DEFAULT_URL,
         pattern=r"^[^\s/]+:[0-9]{1,5}$",
         json_schema_extra=_allowed("HOST:PORT of the server's gRPC, without a scheme"),
         description="gRPC address of the server",
@@ -93,6 +94,29 @@ class Server(_Section):
         default=None, description="PEM file that says who the gateway is, for a server that asks (mutual TLS)"
     )
     key: FileName | None = Field(default=None, description="PEM file of its private key")
+
+
+class Discovery(_Section):
+    """Where servers are looked up while the gateway runs, in place of those that stand here; one of the three."""
+
+    file: FileName | None = Field(
+        default=None, description="YAML file with the section `servers`, looked at again and again; replace it by `mv`"
+    )
+    dns: str | None = Field(
+        default=None,
+        pattern=r"^[^\s/]+:[0-9]{1,5}$",
+        json_schema_extra=_allowed("HOST:PORT"),
+        description="a server at each address of this host, such as a headless service of Kubernetes",
+    )
+    registry: str | None = Field(
+        default=None,
+        pattern=r"^https?://[^\s]+$",
+        json_schema_extra=_allowed("a URL, such as http://127.0.0.1:8500/servers"),
+        description='a URL that answers {"servers": {NAME: {"url": "HOST:PORT"}}}',
+    )
+    interval_s: Seconds = Field(
+        default=DEFAULTS.discovery.interval_s, description="seconds between two looks; what cannot be read is left out"
+    )
 
 
 class Keys(_Section):
@@ -194,6 +218,13 @@ class GatewayConfig(_Section):
     listen: Listen = Field(default_factory=Listen)
     admin: Admin = Field(default_factory=Admin)
     server: Server = Field(default_factory=Server)
+    servers: dict[ServerName, ServerSection] = Field(
+        default_factory=dict,
+        json_schema_extra={"additionalProperties": False, "patternErrorMessage": NAME_HINT},
+        description="Several tritonservers, by name, in place of `server.url`.",
+    )
+    routing: RoutingSection = Field(default_factory=RoutingSection)
+    discovery: Discovery = Field(default_factory=Discovery)
     keys: Keys = Field(default_factory=Keys)
     tenants: dict[TenantName, TenantSection] = Field(
         default_factory=dict,

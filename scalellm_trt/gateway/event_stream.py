@@ -19,9 +19,10 @@ if TYPE_CHECKING:
 
     from scalellm_trt.gateway.answer_text import Delta
     from scalellm_trt.gateway.errors import ApiError
+    from scalellm_trt.gateway.fleet.work import Servers
     from scalellm_trt.gateway.replies import StreamDialect
     from scalellm_trt.gateway.running import Running
-    from scalellm_trt.gateway.upstream import Call, Message, Upstream
+    from scalellm_trt.gateway.upstream import Call, Message
 
 
 class EventStream:
@@ -38,14 +39,14 @@ class EventStream:
         self._failure: Exception | None = None
         self._woken = asyncio.Event()
 
-    async def run(self, upstream: Upstream) -> None:
+    async def run(self, servers: Servers) -> None:
         """Answer to the end.
 
         Raises:
             ApiError: before the first event, so that the error still has its status.
         """
         with self._running.counted():
-            self._call = await self._running.start(upstream, self)
+            self._call = await self._running.start(servers, self)
             while self._unsent is not None or not self._is_done:
                 if self._unsent is None:
                     await self._woken.wait()
@@ -76,8 +77,12 @@ class EventStream:
     def on_end(self, error: ApiError | None) -> None:
         """See `Listener`."""
         wrong = self._running.end(error)
-        if wrong is not None and not self._is_done:
+        if self._is_done:
+            return
+        if wrong is not None:
             self._fail(wrong, [])
+        elif self._running.is_complete:
+            self._finish([])
 
     def _chunk(self, index: int, delta: Delta) -> object:
         is_first = index not in self._seen

@@ -1,12 +1,17 @@
-"""What every request passes: an id, the key, a line in the log; and errors in OpenAI's shape."""
+"""What every request passes: an id, the key, a line in the log; and errors in OpenAI's shape.
+
+Requests that generate go from here straight to their handlers, past Starlette's router and its middleware.
+"""
 
 from __future__ import annotations
 
 import logging
 import re
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import Request
 from starlette.responses import Response
 
 from scalellm_trt.gateway import request_log
@@ -14,7 +19,7 @@ from scalellm_trt.gateway.disconnect import ClientGoneError
 from scalellm_trt.gateway.errors import ApiError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Awaitable, Callable, Mapping
 
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -22,6 +27,8 @@ if TYPE_CHECKING:
     from scalellm_trt.gateway.metrics import Metrics
     from scalellm_trt.gateway.request_log import RequestRecord
     from scalellm_trt.gateway.tracing import Tracing
+
+    Handler = Callable[[Request, Send], Awaitable[None]]
 
 import orjson
 
@@ -37,9 +44,25 @@ _QUIET: Final = ("/health", "/v2", "/metrics")
 class Front:
     """ASGI middleware around the whole gateway."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics, keys: KeyRing, tracing: Tracing | None = None) -> None:
-        """Guard `app` with `keys`, if there are any, and give requests to `tracing`."""
+    def __init__(
+        self,
+        app: ASGIApp,
+        metrics: Metrics,
+        keys: KeyRing,
+        tracing: Tracing | None = None,
+        direct: Mapping[str, Handler] = MappingProxyType({}),
+    ) -> None:
+        """Guard `app` with `keys`, if there are any, and give requests to `tracing`.
+
+        Args:
+            app: gets what is not in `direct`.
+            metrics: counts failures.
+            keys: open for everybody, or those that clients must have.
+            tracing: makes spans.
+            direct: path → what answers a POST to it.
+        """
         self._app, self._metrics, self._keys, self._tracing = app, metrics, keys, tracing
+        self._direct = direct
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Take a request."""
@@ -59,8 +82,8 @@ class Front:
             await send(message)
 
         try:
-            record.key_name = self._check_key(scope["path"], headers)
-            await self._app(scope, receive, send_noting)
+            record.key_name = self._check_key(record.path, headers)
+            await self._pass_on(scope, receive, send_noting)
         except ApiError as error:
             await self._fail(error, record, scope, receive, send_noting)
         except ClientGoneError:
@@ -74,6 +97,13 @@ class Front:
                 record.trace.end(record)
             if not is_quiet or request_log.LOGGER.isEnabledFor(logging.DEBUG):
                 record.write()
+
+    async def _pass_on(self, scope: Scope, receive: Receive, send: Send) -> None:
+        handle = self._direct.get(scope["path"]) if scope["method"] == "POST" else None
+        if handle is None:
+            await self._app(scope, receive, send)
+        else:
+            await handle(Request(scope, receive), send)
 
     def _check_key(self, path: str, headers: Headers) -> str | None:
         """Return the name of the request's key, where one is asked for."""

@@ -27,6 +27,7 @@ class GrpcUpstream:
         self._messages = service_pb2
         self._channels = [channels.open_channel(url, tls) for _ in range(num_connections)]
         self._turns = itertools.cycle(self._channels)
+        self._live: set[_GrpcCall] = set()
 
     async def start(self, request: Message, listener: Listener, metadata: Sequence[tuple[str, str]] = ()) -> _GrpcCall:
         """See `Upstream`; a server that is not there shows in the listener's `on_end`."""
@@ -35,7 +36,7 @@ class GrpcUpstream:
             request_serializer=type(request).SerializeToString,
             response_deserializer=self._messages.ModelStreamInferResponse.FromString,
         )
-        return _GrpcCall(method(metadata=tuple(metadata)), request, listener)
+        return _GrpcCall(method(metadata=tuple(metadata)), request, listener, self._live)
 
     async def unary(self, method: str, request: Message, timeout_s: float) -> Message:
         """See `Upstream`."""
@@ -50,6 +51,11 @@ class GrpcUpstream:
             return await ask(request, timeout=timeout_s)
         except grpc.aio.AioRpcError as error:
             raise from_status(error.code().name, error.details() or "no reason given") from error
+
+    def abandon(self, reason: str) -> None:
+        """See `Upstream`; a channel opens its connections by itself."""
+        for call in list(self._live):
+            call.fail(ApiError(503, reason, code="upstream_unavailable"))
 
     def num_connections(self) -> int:
         """See `Upstream`."""
@@ -66,18 +72,25 @@ class GrpcUpstream:
 class _GrpcCall:
     """A `Call`: a task that reads one message at a time, only while somebody wants them."""
 
-    def __init__(self, call: Any, request: Message, listener: Listener) -> None:  # noqa: ANN401
+    def __init__(self, call: Any, request: Message, listener: Listener, live: set[_GrpcCall]) -> None:  # noqa: ANN401
         self._call, self._listener = call, listener
+        live.add(self)
         self._may_read = asyncio.Event()
         self._may_read.set()
         self._is_over = False
         self._task = asyncio.get_running_loop().create_task(self._read(request))
+        self._task.add_done_callback(lambda _: live.discard(self))
 
     def cancel(self) -> None:
         if not self._is_over:
             self._is_over = True
             self._call.cancel()
             self._task.cancel()
+
+    def fail(self, error: ApiError) -> None:
+        if not self._is_over:
+            self.cancel()
+            self._listener.on_end(error)
 
     def pause(self) -> None:
         self._may_read.clear()

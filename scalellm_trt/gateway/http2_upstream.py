@@ -69,6 +69,11 @@ class Http2Upstream:
         finally:
             stream.cancel()
 
+    def abandon(self, reason: str) -> None:
+        """See `Upstream`."""
+        for slot in self._slots:
+            slot.abandon(reason)
+
     def num_connections(self) -> int:
         """See `Upstream`."""
         return sum(slot.is_open for slot in self._slots)
@@ -205,6 +210,10 @@ class _Slot:
             self._opening.cancel()
         if self._connection is not None:
             self._connection.close()
+
+    def abandon(self, reason: str) -> None:
+        if self._connection is not None:
+            self._connection.close(reason)
 
     async def _open(self) -> Connection:
         try:

@@ -77,6 +77,11 @@ class Metrics:
         self.generation_tokens = count("generation_tokens", "Tokens received from the engine.")
         self.success = count("request_success", "Answers that ended.", ("model_name", "finished_reason"))
         self.failures = count("request_failure", "Requests answered with an error, by HTTP status.", ("code",))
+        self.failovers = count(
+            "failover",
+            "Requests of a server that broke: retried elsewhere, continued there in mid-stream, or lost.",
+            ("server", "outcome"),
+        )
         self.cancelled = count("request_cancelled", "Requests whose client left before the end.")
         self.cancelled_tokens = count("cancelled_tokens", "Tokens received for requests whose client left.")
         self.tenant_tokens = count(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from scalellm_trt.gateway.tenants.tenant import Tenant
 
 UpstreamKind = Literal["http2", "grpc"]
+PolicyName = Literal["least_tokens", "prefix", "round_robin", "weighted"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,15 +37,99 @@ class ServerTls:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ServerOptions:
+    """One tritonserver.
+
+    Attributes:
+        name: what log and metrics call it.
+        url: `host:port` of its gRPC.
+        weight: how much of the traffic it can take, against the others.
+        group: servers of the same shape, for `GroupOptions`.
+    """
+
+    name: str
+    url: str
+    weight: float = 1.0
+    group: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupOptions:
+    """Which group of servers gets the traffic.
+
+    Attributes:
+        few: the group up to `threshold` concurrent requests.
+        many: the group above.
+        threshold: concurrent requests at all servers.
+        hysteresis: so many fewer must it be before the traffic goes back.
+    """
+
+    few: str
+    many: str
+    threshold: int
+    hysteresis: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoutingOptions:
+    """How requests are shared out over servers, and what becomes of those of a broken one.
+
+    Attributes:
+        policy: how one of the good servers is chosen.
+        prefix_block_tokens: `prefix` compares beginnings in blocks of so many tokens.
+        prefix_load_factor: `prefix` leaves a server that has more than so many times the mean load.
+        groups: None looks at no groups.
+        max_attempts: servers that one request is sent to at most.
+        wait_s: how long a request that has lost its server waits for a good one.
+        continue_sampled: sampled answers are continued elsewhere, too, with other tokens than they would have had.
+        probe_interval_s, probe_timeout_s: each server is asked so often whether it is ready, and has so long to answer.
+        max_failed_probes: so many in a row, and what the server is working on is given up.
+    """
+
+    policy: PolicyName = "least_tokens"
+    prefix_block_tokens: int = 32
+    prefix_load_factor: float = 1.25
+    groups: GroupOptions | None = None
+    max_attempts: int = 3
+    wait_s: float = 10.0
+    continue_sampled: bool = False
+    probe_interval_s: float = 1.0
+    probe_timeout_s: float = 1.0
+    max_failed_probes: int = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DiscoveryOptions:
+    """Where servers are looked up while the gateway runs; none of the three leaves those of the configuration.
+
+    Attributes:
+        file: YAML with the section `servers`.
+        dns: `host:port`: a server at each of the host's addresses.
+        registry: a URL that answers the section `servers` as JSON.
+        interval_s: how often it is looked at.
+    """
+
+    file: Path | None = None
+    dns: str | None = None
+    registry: str | None = None
+    interval_s: float = 2.0
+
+
+DEFAULT_URL: Final = "127.0.0.1:8001"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GatewayOptions:
     """What one gateway process listens on, whom it asks, and what it lets in.
 
     Attributes:
-        url: `host:port` of tritonserver's gRPC.
-        server_tls: None speaks clear text to the server.
+        servers: the tritonservers; none only where they are looked up.
+        routing: how requests are shared out over them.
+        discovery: where other servers are looked up.
+        server_tls: None speaks clear text to the servers.
         upstream: how tritonserver is spoken to: HTTP/2 of our own, or the gRPC library; None is `http2` in clear text
             and `grpc` with TLS.
-        num_channels: reused gRPC connections; requests take turns.
+        num_channels: reused gRPC connections to each server; requests take turns.
         host, port: what HTTP listens on.
         listen_tls: None listens in clear text.
         has_admin: whether there is an admin listener, with the operator's page.
@@ -72,7 +157,9 @@ class GatewayOptions:
         ledger_directory: where the usage of each request is kept; None keeps none.
     """
 
-    url: str = "127.0.0.1:8001"
+    servers: tuple[ServerOptions, ...] = (ServerOptions(name=DEFAULT_URL, url=DEFAULT_URL),)
+    routing: RoutingOptions = RoutingOptions()
+    discovery: DiscoveryOptions = DiscoveryOptions()
     server_tls: ServerTls | None = None
     upstream: UpstreamKind | None = None
     num_channels: int = 4

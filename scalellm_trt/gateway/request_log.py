@@ -33,6 +33,7 @@ class RequestRecord:
         correlation_id: the client's `x-correlation-id`.
         key_name: whose API key it came with; never the key.
         tenant: whose request it is, where there are tenants.
+        num_continued: servers that broke in the middle of the answer, which others continued.
         is_cancelled: the client left before the end.
         trace: its OpenTelemetry spans, where they are asked for.
         visit: what it takes of its tenant's quota.
@@ -56,6 +57,7 @@ class RequestRecord:
     prompt_tokens: int | None = None
     cached_tokens: int | None = None
     completion_tokens: int | None = None
+    num_continued: int | None = None
     finish_reasons: list[str] | None = None
     ttft_ms: float | None = None
     trace: RequestTrace | None = None

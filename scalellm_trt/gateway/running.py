@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from scalellm_trt.gateway.answer_text import AnswerText, Delta
@@ -14,14 +15,15 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
 
     from scalellm_trt.gateway.contract import TokenChunk
+    from scalellm_trt.gateway.fleet.work import Servers
     from scalellm_trt.gateway.jobs import Job
     from scalellm_trt.gateway.metrics import Metrics
     from scalellm_trt.gateway.request_log import RequestRecord
-    from scalellm_trt.gateway.upstream import Call, Listener, Message, Upstream
+    from scalellm_trt.gateway.upstream import Listener, Message, PlacedCall
 
 
 class Running:
-    """A job from its first token to its last.
+    """A job from its first token to its last, over one server or several; the fleet's `Work`.
 
     Attributes:
         is_complete: every answer has ended and the server has said that nothing follows.
@@ -43,11 +45,13 @@ class Running:
             for _ in range(generation.num_sequences)
         ]
         self._asked = job.model.ask(generation)
+        self._made: list[int] = []  # of the first sequence, for another server to go on
+        self._has_continued = False
         self._is_over = False
         self._num_reused_blocks: int | None = None
         self._pace = Pace(metrics.live, is_stream=job.stream and len(self._answers) == 1)
         self._num_new = 0
-        self._call: Call | None = None
+        self._call: PlacedCall | None = None
         self.is_complete = False
         self.failure: ApiError | None = None
 
@@ -74,7 +78,7 @@ class Running:
             if self._call is not None and not self._is_over:
                 self._call.cancel()
             if self._record.trace is not None:
-                self._record.trace.end_call()
+                self._record.trace.end_call(None if self._call is None else self._call.server_url)
             self._metrics.running.labels(model).dec()
             self._metrics.live.end()
             self._metrics.generation_tokens.labels(model).inc(self.usage.completion_tokens)
@@ -82,16 +86,76 @@ class Running:
             self._record.completion_tokens = self.usage.completion_tokens
             self._note_cached()
 
-    async def start(self, upstream: Upstream, listener: Listener) -> Call:
+    @property
+    def model(self) -> str:
+        """See `Work`: the model that is asked, which may be the engine's own."""
+        name: str = self._asked.request.model_name
+        return name
+
+    @property
+    def input_ids(self) -> Sequence[int]:
+        """See `Work`."""
+        return self._job.generation.input_ids
+
+    @property
+    def num_tokens(self) -> int:
+        """See `Work`."""
+        generation = self._job.generation
+        return len(generation.input_ids) + generation.max_tokens * generation.num_sequences
+
+    @property
+    def has_begun(self) -> bool:
+        """See `Work`."""
+        return any(answer.num_tokens for answer in self._answers)
+
+    @property
+    def is_done(self) -> bool:
+        """See `Work`."""
+        return all(answer.finish_reason for answer in self._answers)
+
+    @property
+    def is_sampled(self) -> bool:
+        """See `Work`."""
+        return self._job.generation.temperature != 0 and self._job.generation.top_k != 1
+
+    def why_not_continued(self) -> str | None:
+        """See `Work`."""
+        generation = self._job.generation
+        if generation.num_sequences > 1:
+            return "it has several answers"
+        if generation.presence_penalty or generation.frequency_penalty or generation.guide is not None:
+            return "its penalties or its grammar count from the first token"
+        return None
+
+    def request(self) -> Message:
+        """See `Work`."""
+        if not self._made:
+            return self._asked.request
+        generation, made = self._job.generation, self._made
+        rest = replace(
+            generation,
+            input_ids=[*generation.input_ids, *made],
+            max_tokens=generation.max_tokens - len(made),
+            min_tokens=None if generation.min_tokens is None else max(0, generation.min_tokens - len(made)),
+        )
+        self._asked, self._has_continued = self._job.model.ask(rest), True
+        self._record.num_continued = (self._record.num_continued or 0) + 1
+        return self._asked.request
+
+    def refusal(self, message: str) -> ApiError:
+        """See `Work`."""
+        return self._asked.answer.refusal(message)
+
+    async def start(self, servers: Servers, listener: Listener) -> PlacedCall:
         """Send the request; `listener` passes on to `take` and `end` what comes.
 
         Raises:
-            ApiError: the server does not answer.
+            ApiError: no server answers.
         """
         trace = self._record.trace
         metadata = () if trace is None else trace.begin_call(self._job.model.name)
         try:
-            self._call = await upstream.start(self._asked.request, listener, metadata)
+            self._call = await servers.start(self, listener, metadata)
         except ApiError as error:
             self._note_server_error(error)
             raise
@@ -121,12 +185,18 @@ class Running:
         return found
 
     def end(self, error: ApiError | None) -> ApiError | None:
-        """Take the end of the call; return what is wrong with it, if something is."""
+        """Take the end of the call; return what is wrong with it, if something is.
+
+        A server that broke after the last token, before it could say so, has done its work: sets `is_complete`.
+        """
         if error is None and not self._is_over:
             error = ApiError(500, "the model's server ended the answer before it was complete")
         if error is not None and not self.is_complete:
             self._note_server_error(error)
         self._is_over = True
+        if error is not None and not self.is_complete and self.is_done:
+            self._complete()
+            return None
         return error
 
     def note_cancelled(self) -> None:
@@ -151,6 +221,7 @@ class Running:
             self._num_new += len(chunk.token_ids)
             if self._num_reused_blocks is None:
                 self._num_reused_blocks = chunk.num_reused_blocks
+            self._made += chunk.token_ids if chunk.index == 0 else ()
             answer = self._answers[chunk.index]
             if answer.finish_reason is None:
                 delta = answer.take(chunk)
@@ -179,7 +250,8 @@ class Running:
 
     def _goes_on_in_vain(self) -> bool:
         """Return whether the model does not know that every answer has ended."""
-        return not self._asked.answer.knows_stop_texts and all(answer.finish_reason for answer in self._answers)
+        is_told = self._asked.answer.knows_stop_texts and not self._has_continued
+        return not is_told and self.is_done
 
     def _note_first_text(self, found: dict[int, Delta]) -> None:
         if any(delta.text for delta in found.values()):

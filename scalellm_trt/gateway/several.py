@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from typing import Any
 
     from scalellm_trt.gateway.answer_text import Delta
+    from scalellm_trt.gateway.fleet.work import Servers
     from scalellm_trt.gateway.jobs import Job
     from scalellm_trt.gateway.metrics import Metrics
     from scalellm_trt.gateway.request_log import RequestRecord
-    from scalellm_trt.gateway.upstream import Upstream
 
     Work = Callable[[], Coroutine[Any, Any, list[Delta]]]
 
@@ -50,19 +50,19 @@ class Several:
         )
 
     async def whole(
-        self, upstream: Upstream, admitted: Callable[[Job, Work], Coroutine[Any, Any, list[Delta]]]
+        self, servers: Servers, admitted: Callable[[Job, Work], Coroutine[Any, Any, list[Delta]]]
     ) -> list[Delta]:
         """Return every answer when all are complete; when one fails, the others are cancelled.
 
         Args:
-            upstream: the server.
+            servers: who can be given the work.
             admitted: does a job once there is a place for it.
 
         Raises:
             ApiError: the server does not answer, or refuses one of them.
         """
         tasks = [
-            asyncio.ensure_future(admitted(job, partial(whole_answer.take, part, upstream)))
+            asyncio.ensure_future(admitted(job, partial(whole_answer.take, part, servers)))
             for job, part in zip(self._jobs, self._parts, strict=True)
         ]
         try:

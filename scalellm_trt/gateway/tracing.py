@@ -34,12 +34,10 @@ _CALL: Final = {
 class Tracing:
     """Makes the spans of one gateway."""
 
-    def __init__(self, provider: TracerProvider, server_url: str) -> None:
-        """Let `provider` have the spans of requests to the server at `server_url` (`host:port`)."""
+    def __init__(self, provider: TracerProvider) -> None:
+        """Let `provider` have the spans."""
         self._provider = provider
         self._tracer = provider.get_tracer("scalellm_trt.gateway", __version__)
-        host, _, port = server_url.rpartition(":")
-        self._call_attributes = {**_CALL, "server.address": host, "server.port": int(port)}
 
     def begin(self, record: RequestRecord, headers: Mapping[str, str]) -> RequestTrace:
         """Begin the span of a request; it continues the trace that its `traceparent` names."""
@@ -57,7 +55,7 @@ class Tracing:
             kind=trace.SpanKind.SERVER,
             attributes=attributes,
         )
-        return RequestTrace(self._tracer, span, self._call_attributes)
+        return RequestTrace(self._tracer, span)
 
     def close(self) -> None:
         """Send what has not been sent."""
@@ -67,25 +65,29 @@ class Tracing:
 class RequestTrace:
     """The spans of one request."""
 
-    def __init__(self, tracer: trace.Tracer, span: trace.Span, call_attributes: Mapping[str, Any]) -> None:
+    def __init__(self, tracer: trace.Tracer, span: trace.Span) -> None:
         """Take over the request's own span."""
-        self._tracer, self._span, self._call_attributes = tracer, span, call_attributes
+        self._tracer, self._span = tracer, span
         self._call: trace.Span | None = None
 
     def begin_call(self, model: str) -> tuple[tuple[str, str], ...]:
         """Begin the span of the call to the server; return the metadata by which the server continues it."""
         context = trace.set_span_in_context(self._span)
-        attributes = {**self._call_attributes, "gen_ai.request.model": model}
+        attributes = {**_CALL, "gen_ai.request.model": model}
         name = f"{_CALL['rpc.service']}/{_CALL['rpc.method']}"
         self._call = self._tracer.start_span(name, context, kind=trace.SpanKind.CLIENT, attributes=attributes)
         carrier: dict[str, str] = {}
         _PROPAGATOR.inject(carrier, trace.set_span_in_context(self._call))
         return tuple(carrier.items())
 
-    def end_call(self) -> None:
-        """End the span of the call, if it was begun."""
-        if self._call is not None:
-            self._call.end()
+    def end_call(self, url: str | None) -> None:
+        """End the span of the call, if it was begun; `url` (`host:port`) is the server that answered last."""
+        if self._call is None:
+            return
+        if url is not None:
+            host, _, port = url.rpartition(":")
+            self._call.set_attributes({"server.address": host, "server.port": int(port)})
+        self._call.end()
 
     def end(self, record: RequestRecord) -> None:
         """End the request's span with what is known of it now."""
@@ -103,11 +105,11 @@ class RequestTrace:
         self._span.end()
 
 
-def to_collector(endpoint: str, server_url: str) -> Tracing:
+def to_collector(endpoint: str) -> Tracing:
     """Return what sends spans to `endpoint` by OTLP over HTTP, in the background; OTEL_* variables hold as usual."""
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 
     name = {} if "OTEL_SERVICE_NAME" in os.environ else {SERVICE_NAME: "scalellm-gateway"}
     provider = TracerProvider(resource=Resource.create(name))
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint=endpoint)))
-    return Tracing(provider, server_url)
+    return Tracing(provider)

@@ -16,7 +16,6 @@ Message = Any
 """A message of Triton's gRPC; protobuf's generated classes have no types."""
 
 SERVICE: Final = "inference.GRPCInferenceService"
-READY_TIMEOUT_S: Final = 1.0
 
 
 class Listener(Protocol):
@@ -47,6 +46,16 @@ class Call(Protocol):
         ...
 
 
+class PlacedCall(Call, Protocol):
+    """A call of which it is known where it went.
+
+    Attributes:
+        server_url: `host:port`; None before it went anywhere.
+    """
+
+    server_url: str | None
+
+
 class Upstream(Protocol):
     """One tritonserver. To be used and closed in one event loop."""
 
@@ -71,6 +80,10 @@ class Upstream(Protocol):
         """
         ...
 
+    def abandon(self, reason: str) -> None:
+        """End every call, and break the connections: they fail with 503 as if the server were gone."""
+        ...
+
     def num_connections(self) -> int:
         """Return how many connections stand."""
         ...
@@ -78,16 +91,3 @@ class Upstream(Protocol):
     async def close(self) -> None:
         """End every connection; what still runs is cancelled."""
         ...
-
-
-async def is_ready(upstream: Upstream) -> bool:
-    """Return whether the server has loaded its models."""
-    from tritonclient.grpc import service_pb2
-
-    from scalellm_trt.gateway.errors import ApiError
-
-    try:
-        answer = await upstream.unary("ServerReady", service_pb2.ServerReadyRequest(), READY_TIMEOUT_S)
-    except ApiError:
-        return False
-    return bool(answer.ready)

@@ -9,12 +9,12 @@ if TYPE_CHECKING:
     from scalellm_trt.gateway.upstream import Upstream
 
 
-def make(options: GatewayOptions) -> Upstream:
-    """Return the upstream that `options` choose; inside the event loop that uses it."""
+def make(options: GatewayOptions, url: str) -> Upstream:
+    """Return the upstream to `url` that `options` choose; inside the event loop that uses it."""
     if options.upstream == "grpc" or options.server_tls is not None:
         from scalellm_trt.gateway.grpc_upstream import GrpcUpstream
 
-        return GrpcUpstream(options.url, options.num_channels, options.server_tls)
+        return GrpcUpstream(url, options.num_channels, options.server_tls)
     from scalellm_trt.gateway.http2_upstream import Http2Upstream
 
-    return Http2Upstream(options.url, options.num_channels)
+    return Http2Upstream(url, options.num_channels)

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from scalellm_trt.gateway.answer_text import Delta
     from scalellm_trt.gateway.errors import ApiError
+    from scalellm_trt.gateway.fleet.work import Servers
     from scalellm_trt.gateway.running import Running
-    from scalellm_trt.gateway.upstream import Message, Upstream
+    from scalellm_trt.gateway.upstream import Message
 
 
-async def take(running: Running, upstream: Upstream) -> list[Delta]:
+async def take(running: Running, servers: Servers) -> list[Delta]:
     """Return every answer.
 
     Raises:
@@ -20,7 +21,7 @@ async def take(running: Running, upstream: Upstream) -> list[Delta]:
     """
     with running.counted():
         listener = _Collector(running)
-        await running.start(upstream, listener)
+        await running.start(servers, listener)
         await listener.done
     return [listener.answers[index] for index in sorted(listener.answers)]
 
@@ -50,5 +51,9 @@ class _Collector:
 
     def on_end(self, error: ApiError | None) -> None:
         wrong = self._running.end(error)
-        if wrong is not None and not self.done.done():
+        if self.done.done():
+            return
+        if wrong is not None:
             self.done.set_exception(wrong)
+        elif self._running.is_complete:
+            self.done.set_result(None)

@@ -1,6 +1,7 @@
 """Stands for a tritonserver with one token model: the real gRPC, strict about every tensor, tokens from the prompt.
 
-The answer is the prompt again, token by token, then the end token; with `is_endless` again and again.
+The answer is the prompt again, token by token, then the end token; with `is_endless` again and again. With `counts_up`
+it is the alphabet from the last letter on, as far as max_tokens: what comes depends on the token before alone.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 TYPES = {tensor.name: tensor.data_type.removeprefix("TYPE_").replace("STRING", "BYTES") for tensor in signature.INPUTS}
 FORMATS = {"BOOL": "?", "INT32": "i", "UINT64": "Q", "FP32": "f"}
 LOG_PROB = -0.5
+FIRST_LETTER, NUM_LETTERS = 64, 26  # a to z of the small tokenizer
 
 
 class RefusedError(Exception):
@@ -47,6 +49,7 @@ class TokenServer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignor
         self.step_s = 0.0
         self.tokens_per_response = 1
         self.is_endless = False
+        self.counts_up = False
         self.num_reused_blocks: int | None = None
         self.failure: str | None = None
         self.status: grpc.StatusCode | None = None
@@ -60,6 +63,11 @@ class TokenServer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignor
 
     def ServerReady(self, request: Any, context: Any) -> Any:
         return service_pb2.ServerReadyResponse(ready=self.is_up)
+
+    def RepositoryIndex(self, request: Any, context: Any) -> Any:
+        answer = service_pb2.RepositoryIndexResponse()
+        answer.models.add(name=self.model, version="1", state="READY")
+        return answer
 
     def ModelStreamInfer(self, request_iterator: Iterator[Any], context: Any) -> Iterator[Any]:
         request = next(request_iterator, None)
@@ -133,6 +141,8 @@ class TokenServer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignor
 
     def _token(self, values: dict[str, list[Any]], position: int) -> int:
         ids: list[int] = values["input_ids"]
+        if self.counts_up:
+            return FIRST_LETTER + (ids[-1] - FIRST_LETTER + position + 1) % NUM_LETTERS
         if self.is_endless:
             return ids[position % len(ids)]
         return ids[position] if position < len(ids) else self.end_id

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 from scalellm_trt import __version__
 from scalellm_trt.gateway.ui import state, tenants
 from scalellm_trt.gateway.ui.board import Board
-from scalellm_trt.gateway.ui.window import Window
+from scalellm_trt.gateway.ui.window import LastError, Window
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from scalellm_trt.gateway.admission import Admission
+    from scalellm_trt.gateway.fleet.member import Member
     from scalellm_trt.gateway.metrics import Metrics
     from scalellm_trt.gateway.options import GatewayOptions
     from scalellm_trt.gateway.served import GatewayModel
@@ -44,23 +45,15 @@ class Observer:
         if self._board is not None:
             self._board.post(self._report(num_connections))
 
-    def state(self, *, is_ready: bool, num_connections: int) -> state.State:
+    def state(self, members: Sequence[Member]) -> state.State:
         """Return what all workers together are doing.
 
         Args:
-            is_ready: whether the server is.
-            num_connections: this worker's connections to it.
+            members: the servers; with several workers, what each server does is what it does for this one.
         """
+        num_connections = sum(member.upstream.num_connections() for member in members)
         reports = [self._report(num_connections), *([] if self._board is None else self._board.others())]
         together, options = state.merged(reports), self._options
-        server = state.Server(
-            url=options.url,
-            state="ready" if is_ready else "not ready",
-            running=together.running,
-            waiting=together.waiting,
-            connections=together.connections,
-            last_error=together.last_error,
-        )
         return state.State(
             version=__version__,
             time_s=time.time(),
@@ -68,7 +61,7 @@ class Observer:
             workers=len(reports),
             needs_key=options.api_key is not None or options.key_file is not None,
             models=self._models,
-            servers=[server],
+            servers=_servers(members, together),
             queue=state.Queue(
                 running=together.running,
                 waiting=together.waiting,
@@ -83,3 +76,31 @@ class Observer:
 
     def _report(self, num_connections: int) -> Report:
         return self._window.report(waiting=self._admission.num_waiting, connections=num_connections)
+
+
+def _servers(members: Sequence[Member], together: Report) -> list[state.Server]:
+    if len(members) == 1:  # then everything that all workers do is done there
+        (member,) = members
+        return [
+            state.Server(
+                url=member.options.url,
+                state=member.condition,
+                running=together.running,
+                waiting=together.waiting,
+                connections=together.connections,
+                last_error=together.last_error,
+            )
+        ]
+    return [
+        state.Server(
+            url=member.options.url,
+            state=member.condition,
+            running=member.num_running,
+            waiting=0,  # requests wait for their turn before a server is chosen
+            connections=member.upstream.num_connections(),
+            last_error=None
+            if not member.health.error
+            else LastError(message=member.health.error, time_s=member.health.error_time_s),
+        )
+        for member in members
+    ]

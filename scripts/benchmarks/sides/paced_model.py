@@ -36,6 +36,8 @@ class Live:
         self.row = int(values["seed"].ravel()[0]) % ROWS
         self.max_tokens = int(values["max_tokens"].ravel()[0])
         self.is_asked = "min_tokens" in values
+        # What comes depends on the token before alone: an answer can be continued by another server.
+        self.first = max(0, int(values["input_ids"].ravel()[-1]) - FIRST_WORD + 1)
         self.num_sent = 0
 
 
@@ -91,7 +93,7 @@ class TritonPythonModel:
         number = live.num_sent
         live.num_sent += 1
         is_last = live.num_sent == live.max_tokens
-        token = np.array([[[FIRST_WORD + number % NUM_WORDS]]], dtype=np.int32)
+        token = np.array([[[FIRST_WORD + (live.first + number) % NUM_WORDS]]], dtype=np.int32)
         tensors = [pb_utils.Tensor("output_ids", token), pb_utils.Tensor("sequence_length", ONE)]
         if is_last:
             tensors.append(pb_utils.Tensor("finish_reason", LENGTH))

@@ -10,7 +10,14 @@ from scalellm_trt.errors import RecipeError
 from scalellm_trt.gateway import config_file, listening
 from scalellm_trt.gateway.config_reference import gateway_json_schema
 from scalellm_trt.gateway.config_schema import GatewayConfig
-from scalellm_trt.gateway.options import GatewayOptions, ListenTls, ServerTls
+from scalellm_trt.gateway.options import (
+    DiscoveryOptions,
+    GatewayOptions,
+    GroupOptions,
+    ListenTls,
+    ServerOptions,
+    ServerTls,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -50,7 +57,12 @@ log: {level: debug}
     assert setup.repository == tmp_path / "repo"
     assert setup.log_level == "debug"
     options = setup.options
-    assert (options.host, options.port, options.url, options.num_channels) == ("0.0.0.0", 8443, "gpu-1:8001", 2)
+    assert (options.host, options.port, options.servers[0].url, options.num_channels) == (
+        "0.0.0.0",
+        8443,
+        "gpu-1:8001",
+        2,
+    )
     assert options.listen_tls is not None
     assert options.listen_tls.certificate == tmp_path / "a.pem"
     assert str(options.listen_tls.key) == "/etc/a.key"
@@ -68,10 +80,42 @@ def test_the_command_line_wins_and_its_paths_stay(tmp_path: Path) -> None:
     assert str(setup.repository) == "here"
 
 
+def test_servers_and_routing_are_taken_over(tmp_path: Path) -> None:
+    text = """
+servers:
+  big: {url: "gpu-1:8001", weight: 8, group: tp8}
+  small: {url: "gpu-2:8001", group: replicas}
+server: {tls: true, ca: ca.pem}
+routing:
+  policy: prefix
+  prefix_load_factor: 1.5
+  continue_sampled: true
+  groups: {few: tp8, many: replicas, threshold: 20, hysteresis: 5}
+"""
+    options = _load(tmp_path, text).options
+    assert options.servers == (
+        ServerOptions(name="big", url="gpu-1:8001", weight=8.0, group="tp8"),
+        ServerOptions(name="small", url="gpu-2:8001", group="replicas"),
+    )
+    assert options.server_tls is not None
+    assert (options.routing.policy, options.routing.prefix_load_factor) == ("prefix", 1.5)
+    assert options.routing.continue_sampled
+    assert options.routing.groups == GroupOptions(few="tp8", many="replicas", threshold=20, hysteresis=5)
+
+
+def test_servers_that_are_looked_up_need_not_be_named(tmp_path: Path) -> None:
+    options = _load(tmp_path, "discovery: {file: servers.yaml, interval_s: 5}\n").options
+    assert options.servers == ()
+    assert options.discovery == DiscoveryOptions(file=tmp_path / "servers.yaml", interval_s=5.0)
+
+
 def test_a_half_given_pair_of_the_command_line_has_no_line() -> None:
     with pytest.raises(RecipeError) as error:
         config_file.load(None, {("listen", "tls_key"): "a.key"}, None)
     assert str(error.value).splitlines()[0] == "listen.tls_key: needs listen.tls_certificate"
+
+
+TWO = "servers:\n  a: {url: 'h:1', group: tp}\n"
 
 
 @pytest.mark.parametrize(
@@ -79,7 +123,14 @@ def test_a_half_given_pair_of_the_command_line_has_no_line() -> None:
     [
         ("listen:\n  prt: 1\n", 2, "listen.prt: is not a key of listen", "Did you mean port?"),
         ("port: 1\n", 1, "port: is not a key of a gateway's configuration", "write port below listen or admin"),
-        ("servers: 2\n", 1, "servers: is reserved for a later version", "Remove it for now."),
+        ("servers: 2\n", 1, "servers: found 2, expected a mapping; its names are 1 to 63", "Indent"),
+        ("servers:\n  a: {url: h}\n", 2, "servers.a.url: found 'h', expected HOST:PORT", ""),
+        ("servers:\n  a: {weight: 2}\n", 2, "servers.a.url: is missing", "HOST:PORT"),
+        ("servers:\n  a: {url: 'h:1'}\nserver:\n  url: h:2\n", 4, "server.url: stands beside servers", "Write one"),
+        (TWO + "  b: {url: 'h:1'}\n", 3, "servers.b.url: is also that of server a", "a weight"),
+        (TWO + "routing: {groups: {few: tp}}\n", 3, "routing.groups.few: needs routing.groups.many", "Write both"),
+        (TWO + "routing: {policy: fastest}\n", 3, "routing.policy: found 'fastest', expected one of least_to", ""),
+        ("discovery: {dns: 'a:1', file: a.yaml}\n", 1, "discovery.dns: stands beside discovery.file", "one place"),
         ("listen:\n  port: 70000\n", 2, "listen.port: found 70000, expected a whole number from 0 to 65535", "default"),
         ("listen:\n  host: example.org\n", 2, "listen.host: found 'example.org', expected an IP address", "default"),
         ("server:\n  url: http://a:1\n", 2, "server.url: found 'http://a:1', expected HOST:PORT", "default"),

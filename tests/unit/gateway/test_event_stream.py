@@ -38,7 +38,9 @@ def job(tmp_path_factory: pytest.TempPathFactory) -> Job:
 
 
 class Server:
-    """An upstream whose one call is told what to bring."""
+    """Servers of which one call is told what to bring."""
+
+    server_url = None
 
     def __init__(self) -> None:
         self.events: list[str] = []
@@ -46,7 +48,7 @@ class Server:
         self.is_paused = False
         self._held: list[list[Any]] = []
 
-    async def start(self, request: Any, listener: Listener, metadata: Any = ()) -> Server:
+    async def start(self, work: Any, listener: Listener, metadata: Any = ()) -> Server:
         self.listener = listener
         return self
 

@@ -56,7 +56,7 @@ class Heard:
 
 @in_loop
 async def test_tokens_come_until_the_end(server: TokenServer) -> None:
-    upstream = upstreams.make(GatewayOptions(url=server.url, upstream="grpc"))
+    upstream = upstreams.make(GatewayOptions(upstream="grpc"), server.url)
     assert isinstance(upstream, GrpcUpstream)
     heard = Heard()
     await upstream.start(_request(3), heard, metadata=(("traceparent", "00-1"),))
@@ -117,7 +117,7 @@ async def test_a_status_is_the_error(server: TokenServer) -> None:
 
 @in_loop
 async def test_clear_text_is_http2_and_tls_is_the_library() -> None:
-    assert isinstance(upstreams.make(GatewayOptions()), Http2Upstream)
-    secure = upstreams.make(GatewayOptions(server_tls=ServerTls()))
+    assert isinstance(upstreams.make(GatewayOptions(), "h:1"), Http2Upstream)
+    secure = upstreams.make(GatewayOptions(server_tls=ServerTls()), "h:1")
     assert isinstance(secure, GrpcUpstream)
     await secure.close()

@@ -38,7 +38,7 @@ def memory() -> InMemorySpanExporter:
 def tracing(memory: InMemorySpanExporter) -> Tracing:
     provider = TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(memory))
-    return Tracing(provider, "gpu-1:8001")
+    return Tracing(provider)
 
 
 def _record(path: str = "/v1/completions") -> request_log.RequestRecord:
@@ -49,7 +49,7 @@ def test_a_clients_trace_goes_on_to_the_server(tracing: Tracing, memory: InMemor
     record = _record()
     trace = tracing.begin(record, {"traceparent": TRACEPARENT, "tracestate": "a=b"})
     metadata = dict(trace.begin_call("m"))
-    trace.end_call()
+    trace.end_call("gpu-1:8001")
     record.status, record.prompt_tokens, record.finish_reasons = 200, 3, ["stop"]
     trace.end(record)
     call, request = memory.get_finished_spans()

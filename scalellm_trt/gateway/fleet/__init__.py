@@ -1,0 +1,1 @@
+"""Several servers behind one gateway: which of them gets a request, and what happens when one breaks."""
