@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser, Page, Route
 
 pytestmark = pytest.mark.integration
 NAMES = ("chromium", "chromium-browser", "google-chrome")
@@ -254,20 +254,41 @@ def test_an_operators_key_unlocks_the_page(
         page.context.close()
 
 
+def _enrich(route: Route) -> None:
+    """Show what larger gateways have: several servers, long names and errors, tenants."""
+    answer = route.fetch()
+    state = answer.json()
+    error = {"message": "no connection to " + "a-long-name." * 9 + "example.net", "time_s": state["time_s"] - 5}
+    more = {"url": "a-long-name." * 5 + "example.net:8001", "state": "not ready", "last_error": error}
+    state["servers"].append({**state["servers"][0], **more})
+    state["tenants"] = [{"name": "acme", "values": {f"metric_{number}": 1e9 for number in range(9)}}]
+    state["minute"]["errors"] = {str(code): 1234 for code in range(400, 412)}
+    route.fulfill(response=answer, json=state)
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("size", [LAPTOP, PHONE], ids=["laptop", "phone"])
 def test_nothing_is_wider_than_the_screen(
     browser: Browser, server: TokenServer, gateway: RunningGateway, size: tuple[int, int], scheme: str
 ) -> None:
-    page = _open(browser, gateway.page, size, scheme)
+    page = _open(browser, "about:blank", size, scheme)
+    page.route("**/state.json", _enrich)
+    assert gateway.page is not None
+    page.goto(gateway.page)
     _wait_live(page)
     _ask(page, "x" * 200)
     _wait(page, "document.querySelector('.speed')?.textContent.includes('complete')")
     assert page.evaluate("document.scrollingElement.scrollWidth") <= size[0]
+    # The tenants' table has as many columns as there are metrics, and scrolls.
     wide = page.evaluate(
-        "[...document.querySelectorAll('main *')].filter(e => e.getBoundingClientRect().right > innerWidth + 1).length"
+        "[...document.querySelectorAll('main *')].filter("
+        "e => !e.closest('#tenants') && e.getBoundingClientRect().right > innerWidth + 1).length"
     )
     assert wide == 0
+    assert page.locator("#servers tbody tr").count() == 2
+    assert page.inner_text("#servers tbody tr:nth-child(2) .error").startswith("no connection to")
+    assert page.inner_text("#tenants tbody tr .name") == "acme"
+    assert page.locator("#tenants th").all_inner_texts() == ["Tenant", *(f"Metric {number}" for number in range(9))]
     page.context.close()
 
 

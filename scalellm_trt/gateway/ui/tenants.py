@@ -13,11 +13,16 @@ if TYPE_CHECKING:
 
 LABEL: Final = "tenant"
 _KINDS: Final = ("counter", "gauge")
+_ADDED_UP: Final = (LABEL, "model_name")
 _PREFIXES: Final = ("scalellm_tenant_", "scalellm_")
 
 
 def read(families: Iterable[Metric]) -> list[Tenant]:
-    """Return the tenants by name; values that differ in other labels only are added up. Histograms are left out."""
+    """Return the tenants by name; histograms are left out.
+
+    What is counted by model is added up. Other labels are a part of the value's name, because some of what they tell
+    apart is a share of the rest: `tokens_prompt` and, of those, `tokens_cached`.
+    """
     found: dict[str, dict[str, float]] = {}
     for family in families:
         if family.type not in _KINDS:
@@ -25,7 +30,8 @@ def read(families: Iterable[Metric]) -> list[Tenant]:
         for sample in family.samples:
             if LABEL in sample.labels and not sample.name.endswith("_created"):
                 values = found.setdefault(sample.labels[LABEL], {})
-                name = _short(sample.name)
+                kinds = [value for label, value in sample.labels.items() if label not in _ADDED_UP]
+                name = "_".join([_short(sample.name), *kinds])
                 values[name] = values.get(name, 0.0) + sample.value
     return [Tenant(name=name, values=found[name]) for name in sorted(found)]
 

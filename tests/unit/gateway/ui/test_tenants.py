@@ -23,6 +23,15 @@ def test_whatever_has_a_tenant_is_read() -> None:
     ]
 
 
+def test_a_part_is_not_added_to_its_whole() -> None:
+    metrics = Metrics()
+    for kind, number in (("prompt", 10), ("cached", 8), ("completion", 5)):
+        metrics.tenant_tokens.labels("acme", kind).inc(number)
+    assert tenants.read(metrics.collect()) == [
+        Tenant(name="acme", values={"tokens_prompt": 10.0, "tokens_cached": 8.0, "tokens_completion": 5.0})
+    ]
+
+
 def test_a_gateway_without_tenants_has_none() -> None:
     metrics = Metrics()
     metrics.running.labels("echo").inc()
