@@ -69,11 +69,11 @@ def _running(workspace: Workspace, directory: Path) -> Iterator[Up]:
     (port,) = free_ports(1)
     errors = directory / "errors"
     with errors.open("wb") as stderr:
-        argv = _argv(workspace, "--port", str(port), "--config", str(_patient(directory)))
+        argv = _argv(workspace, "--port", str(port), "--admin-port", "0", "--config", str(_patient(directory)))
         child = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=stderr, text=True, cwd=ROOT)
     assert child.stdout is not None
     try:
-        lines = [child.stdout.readline() for _ in range(4)]
+        lines = [child.stdout.readline() for _ in range(5)]
         assert lines[-1], errors.read_text()
         yield Up(child=child, url=f"http://127.0.0.1:{port}", lines=lines, errors=errors)
     finally:
@@ -148,7 +148,7 @@ def test_what_cannot_work_is_said_before_anything_is_built(built: Workspace, tmp
             (("--config", str(tmp_path / "gateway.yaml")), 2, "listen.prt: is not a key of listen"),
             (("--grpc-port", port), 7, f"127.0.0.1:{port} (--grpc-port) is in use"),
         ):
-            argv = [*_argv(built), "--port", str(free_ports(1)[0]), *options]
+            argv = [*_argv(built), "--port", str(free_ports(1)[0]), "--admin-port", "0", *options]
             done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False, cwd=ROOT)
             assert (done.returncode, message in done.stderr) == (code, True), done.stderr
     assert time.monotonic() - started < 60

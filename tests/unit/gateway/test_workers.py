@@ -156,7 +156,7 @@ def test_a_taken_port_is_found_although_workers_share_theirs(
 def _started(repository: Path, server: TokenServer, directory: Path) -> Iterator[subprocess.Popen[bytes]]:
     argv = [sys.executable, "-m", "scalellm_trt", "gateway", "--repository", str(repository), "--url", server.url]
     with (directory / "out").open("wb") as out, (directory / "log").open("wb") as log:
-        options = ("--port", str(_free_port()), "--workers", str(NUM_WORKERS))
+        options = ("--port", str(_free_port()), "--admin-port", "0", "--workers", str(NUM_WORKERS))
         child = subprocess.Popen([*argv, *options], stdout=out, stderr=log, start_new_session=True)
     try:
         _until(lambda: b"\n" in (directory / "out").read_bytes())
