@@ -113,6 +113,18 @@ def test_a_pause_saves_nothing_up() -> None:
     assert names.count("late") in (5, 6)
 
 
+def test_what_was_not_used_is_given_back() -> None:
+    queue = FairQueue()
+    frugal, other = Flow(name="frugal"), Flow(name="other")
+    first = [Turn(flow=flow, num_tokens=100) for flow in (frugal, other)]
+    for turn, used in zip(first, (0, 100), strict=True):
+        queue.let_in(turn)
+        queue.settle(turn, used)
+    for flow in (other, other, frugal, frugal):
+        queue.push(Turn(flow=flow, num_tokens=100))
+    assert [queue.pop().flow.name for _ in range(4)] == ["frugal", "frugal", "other", "other"]
+
+
 def test_one_that_left_is_not_served() -> None:
     queue = FairQueue()
     turns = [Turn(flow=EVERYBODY, num_tokens=1) for _ in range(3)]
