@@ -188,3 +188,8 @@ class GatewayOptions:
     otlp_endpoint: str | None = None
     tenants: tuple[Tenant, ...] = ()
     ledger_directory: Path | None = None
+
+    @property
+    def needs_key(self) -> bool:
+        """Whether clients need an API key."""
+        return self.api_key is not None or self.key_file is not None

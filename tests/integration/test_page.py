@@ -250,6 +250,8 @@ def test_an_operators_key_unlocks_the_page(
         page.press("#admin-key", "Enter")
         _wait_live(page)
         assert page.is_hidden("#admin")
+        _ask(page, "hello")
+        _wait(page, "document.querySelector('.said.model')?.textContent === '[user]hello'")
         assert page.evaluate("Object.keys(localStorage).length + Object.keys(sessionStorage).length") == 0
         page.context.close()
 

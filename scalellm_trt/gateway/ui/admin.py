@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 PATHS: Final = ("/ui", "/admin")
 """What begins with one of these is answered at the admin listener, and nowhere else."""
 _FILES: Final = re.compile(r"/ui/?|/ui/[a-z]+\.(html|css|js|svg)")
+_ASKED_BY_CLIENTS: Final = ("/v1/", "/predict")
 _LOOPBACK_NAMES: Final = frozenset({"localhost", "127.0.0.1", "[::1]"})
 
 
@@ -43,6 +44,7 @@ class AdminDoor:
         """Let those that came in by `port` see `admin` beside `app`."""
         self._app, self._admin, self._port = app, admin, port
         self._is_loopback = is_loopback(options.admin_host)
+        self._has_api_keys = options.needs_key
         self._key_digest = None if options.admin_key is None else digest(options.admin_key)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -52,8 +54,8 @@ class AdminDoor:
             headers = Headers(scope=scope)
             try:
                 self._check_origin(scope["method"], headers)
+                self._check_key(scope["path"], headers)
                 if scope["path"].startswith(PATHS):
-                    self._check_key(scope["path"], headers)
                     app = self._admin
             except ApiError as error:
                 app = json_answer(error.body(), error.status)
@@ -71,8 +73,13 @@ class AdminDoor:
             raise ApiError(403, "the admin listener answers no other web pages", code="wrong_origin")
 
     def _check_key(self, path: str, headers: Headers) -> None:
-        """Ask for the admin key, where there is one; the page itself says nothing and can be had without."""
-        if self._key_digest is None or _FILES.fullmatch(path):
+        """Ask for the admin key, where there is one.
+
+        The page itself says nothing and can be had without. So can what asks for a client's key; an API that is open to
+        everybody is not, for its own listener may be open on loopback only.
+        """
+        asks_for_other_key = self._has_api_keys and path.startswith(_ASKED_BY_CLIENTS)
+        if self._key_digest is None or asks_for_other_key or _FILES.fullmatch(path):
             return
         scheme, _, key = headers.get("authorization", "").partition(" ")
         is_good = hmac.compare_digest(digest(key.strip()), self._key_digest)

@@ -59,7 +59,7 @@ class Observer:
             time_s=time.time(),
             age_s=round(together.age_s, 3),
             workers=len(reports),
-            needs_key=options.api_key is not None or options.key_file is not None,
+            needs_key=options.needs_key,
             models=self._models,
             servers=_servers(members, together),
             queue=state.Queue(

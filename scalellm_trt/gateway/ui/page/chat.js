@@ -11,6 +11,7 @@ export class Chat {
   constructor() {
     this.conversation = [];
     this.running = null;
+    this.otherKey = "";
     this.key = new RememberedKey(byId("api-key"), byId("remember"));
     byId("ask").addEventListener("submit", (event) => {
       event.preventDefault();
@@ -25,7 +26,9 @@ export class Chat {
     byId("clear").addEventListener("click", () => this.clear());
   }
 
-  offer(models, needsKey) {
+  // Where clients need no key of their own, an operator's opens the API here, too.
+  offer(models, needsKey, adminKey) {
+    this.otherKey = needsKey ? "" : adminKey;
     byId("key-box").hidden = !needsKey;
     const select = byId("model");
     if ([...select.options].map((option) => option.value).join() === models.map((model) => model.name).join()) return;
@@ -52,7 +55,7 @@ export class Chat {
     let said = "";
     try {
       const result = await ask(this.request([...this.conversation, question]), {
-        key: this.key.value,
+        key: this.key.value || this.otherKey,
         signal: this.running.signal,
         onText: (piece, ttft) => {
           if (!said) speed.textContent = `first token ${milliseconds(ttft).join(" ")}`;

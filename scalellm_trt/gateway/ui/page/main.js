@@ -43,7 +43,7 @@ function live(state) {
   byId("admin").hidden = true;
   byId("watch").classList.remove("stale");
   show(state);
-  chat.offer(state.models, state.needs_key);
+  chat.offer(state.models, state.needs_key, adminKey);
 }
 
 function lose(reason) {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -172,5 +173,13 @@ def test_where_there_is_an_admin_key_all_but_the_page_itself_asks_for_it() -> No
         assert _get(path, OPEN, authorization="Bearer opensesam")[0] == 401
         assert _get(path, OPEN, authorization="Basic opensesame")[0] == 401
     assert _get("/ui/state.json", OPEN, authorization="Bearer opensesame")[0] == 200
-    # Clients' keys are asked for where they are asked for at the other listener.
-    assert _get("/v1/models", OPEN)[2] == b"the API"
+
+
+def test_an_open_api_is_not_open_to_everybody_at_an_admin_listener_with_a_key() -> None:
+    for path in ("/v1/models", "/predict", "/metrics", "/v2"):
+        assert _get(path, OPEN)[0] == 401
+        assert _get(path, OPEN, authorization="Bearer opensesame")[2] == b"the API"
+    # A client's key is asked for behind the door.
+    both = dataclasses.replace(OPEN, api_key="sk-client")
+    assert _get("/v1/models", both, authorization="Bearer sk-client")[2] == b"the API"
+    assert _get("/metrics", both, authorization="Bearer sk-client")[0] == 401
