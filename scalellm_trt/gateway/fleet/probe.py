@@ -81,4 +81,5 @@ class Prober:
             answer = await member.upstream.unary("RepositoryIndex", request, self._options.probe_timeout_s)
         except ApiError:
             return  # what was known stays; a server that is gone shows at the next probe
-        member.models = frozenset(model.name for model in answer.models if model.state == "READY")
+        # A server that is ready and lists nothing does not tell what it has: it is asked for everything then.
+        member.models = frozenset(model.name for model in answer.models if model.state == "READY") or None
