@@ -20,6 +20,7 @@ from scalellm_trt.gateway.api_keys import KeyRing
 from scalellm_trt.gateway.disconnect import ClientGoneError, until_gone
 from scalellm_trt.gateway.errors import ApiError
 from scalellm_trt.gateway.event_stream import EventStream
+from scalellm_trt.gateway.fleet import admin as fleet_admin
 from scalellm_trt.gateway.fleet.fleet import Fleet
 from scalellm_trt.gateway.front import RECORD, Front, json_response
 from scalellm_trt.gateway.metrics import Metrics
@@ -98,6 +99,7 @@ class Gateway:
         """Keep what other workers and the operator's page say of this one current."""
         while True:
             self._note_present()
+            self.fleet.look_at_draining()
             self.observer.tick(self.fleet.num_connections())
             await asyncio.sleep(WATCH_EVERY_S)
 
@@ -265,7 +267,8 @@ def make_app(
     app.add_middleware(Front, metrics=gateway.metrics, keys=keys, tracing=gateway.tracing, direct=generating)
     if admin_port is None:
         return app
-    return AdminDoor(app, admin_app(routes_of_page(gateway.state)), admin_port, options)
+    admin_routes = [*routes_of_page(gateway.state), *fleet_admin.routes(lambda: gateway.fleet)]
+    return AdminDoor(app, admin_app(admin_routes), admin_port, options)
 
 
 def _tracing(endpoint: str) -> Tracing:

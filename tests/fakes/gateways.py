@@ -80,10 +80,14 @@ class RunningGateway:
 
 @contextlib.contextmanager
 def running(
-    repository: Path, server_url: str, log: Path, *options: str, exit_code: int = 0
+    repository: Path, server_url: str | None, log: Path, *options: str, exit_code: int = 0
 ) -> Iterator[RunningGateway]:
-    """Run `scalellm-trt gateway` on a free port until the block ends; it must end with `exit_code`."""
-    argv = [sys.executable, "-m", "scalellm_trt", "gateway", "--repository", str(repository), "--url", server_url]
+    """Run `scalellm-trt gateway` on a free port until the block ends; it must end with `exit_code`.
+
+    Without a `server_url` the configuration among the options names the servers.
+    """
+    argv = [sys.executable, "-m", "scalellm_trt", "gateway", "--repository", str(repository)]
+    argv += [] if server_url is None else ["--url", server_url]
     with log.open("wb") as errors:
         child = subprocess.Popen([*argv, "--port", "0", *options], stdout=subprocess.PIPE, stderr=errors)
     assert child.stdout is not None

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scalellm_trt.gateway import request_log, upstreams
 from scalellm_trt.gateway.errors import ApiError
 from scalellm_trt.gateway.fleet import discovery, policies
 from scalellm_trt.gateway.fleet.attempts import BROKEN, Attempts
+from scalellm_trt.gateway.fleet.draining import Draining
 from scalellm_trt.gateway.fleet.groups import GroupSwitch
 from scalellm_trt.gateway.fleet.health import Health
 from scalellm_trt.gateway.fleet.member import Member
@@ -44,6 +47,8 @@ class Fleet:
         self.continues_sampled = routing.continue_sampled
         self._changed = asyncio.Event()
         self._prober = Prober(routing, metrics, self._on_probe)
+        shared = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
+        self._draining = Draining(None if shared is None else Path(shared))
         self._leaving: set[asyncio.Task[None]] = set()
         self.members: list[Member] = []
         for server in options.servers:
@@ -110,12 +115,21 @@ class Fleet:
 
     def drain(self, name: str, *, is_draining: bool = True) -> bool:
         """Give a server no new requests, or give it some again; return whether there is one of that name."""
-        found = [member for member in self.members if member.name == name]
-        for member in found:
-            member.is_draining = is_draining
-            request_log.LOGGER.info("server", extra={"fields": {"server": name, "draining": is_draining}})
-        self._changed.set()
-        return bool(found)
+        if name not in [member.name for member in self.members]:
+            return False
+        self._draining.put(name, is_draining=is_draining)
+        self.look_at_draining()
+        return True
+
+    def look_at_draining(self) -> None:
+        """Hold to what an operator has said to this worker or another one; to be called once a second."""
+        names = self._draining.names
+        for member in self.members:
+            is_draining = member.name in names
+            if member.is_draining != is_draining:
+                member.is_draining = is_draining
+                request_log.LOGGER.info("server", extra={"fields": {"server": member.name, "draining": is_draining}})
+                self._changed.set()
 
     def set_servers(self, servers: Sequence[ServerOptions]) -> None:
         """Take other servers from now on: new ones join, missing ones leave once their requests have ended."""
