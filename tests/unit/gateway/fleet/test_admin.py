@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from tests.fakes.gateways import RunningGateway
 
 
+pytestmark = pytest.mark.integration  # they start processes or servers, and wait
+
+
 @pytest.fixture
 def servers() -> Iterator[list[TokenServer]]:
     servers = [TokenServer(MODEL, END_ID) for _ in range(2)]

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from scalellm_trt.gateway.options import UpstreamKind
     from scalellm_trt.gateway.served import GatewayModel
 
+pytestmark = pytest.mark.integration  # they start processes or servers, and wait
 ALPHABET = "bcdefghijklmnopqrstuvwxyza"
 
 

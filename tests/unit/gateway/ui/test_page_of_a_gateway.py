@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from tests.fakes.token_server import TokenServer
 
 
+pytestmark = pytest.mark.integration  # they start processes or servers, and wait
+
+
 def _state(gateway: RunningGateway) -> Any:
     assert gateway.page is not None
     return httpx.get(f"{gateway.page}state.json").raise_for_status().json()
