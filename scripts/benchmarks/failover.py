@@ -41,9 +41,6 @@ import psutil
 
 from scripts.benchmarks.sides import paced_repository, served_model, surroundings
 from scripts.benchmarks.sides.worker import ROOT
-
-sys.path.insert(0, str(ROOT))
-
 from tests.fakes.wires import Wire
 
 if TYPE_CHECKING:

@@ -25,8 +25,6 @@ ELSEWHERE: Final = frozenset({BROKEN, "model_not_loaded", "overloaded"})
 """Codes of errors that say nothing against the request: another server may take it. An INTERNAL is none of them: a C++
 engine answers every refusal with it, and a request that breaks engines must not be passed round."""
 
-NOBODY: Final = ApiError(503, "no server of the model is ready; try again later", code=BROKEN)
-
 
 class Choice(Protocol):
     """What attempts need of the fleet.
@@ -71,12 +69,12 @@ class Attempts:
         self._is_over = self._is_paused = False
         self._task: asyncio.Task[None] | None = None
 
-    async def begin(self, deadline_s: float = 0.0, error: ApiError = NOBODY) -> None:
+    async def begin(self, deadline_s: float = 0.0, error: ApiError | None = None) -> None:
         """Send what is left to a server, or to the next one if that is not there.
 
         Args:
             deadline_s: how long to wait for a server that is ready, by `time.monotonic`.
-            error: what the last server said.
+            error: what the last server said, if one was asked.
 
         Raises:
             ApiError: no server takes it; says what the last one said.
@@ -100,7 +98,8 @@ class Attempts:
                 raise
             else:
                 return
-        raise error
+        # Made here and not once for all: an exception that is raised again keeps every place where it was.
+        raise error or ApiError(503, "no server of the model is ready; try again later", code=BROKEN)
 
     def cancel(self) -> None:
         """See `Call`."""

@@ -81,7 +81,7 @@ class RoutingSection(_Section):
     )
     prefix_load_factor: float = Field(
         default=_DEFAULTS.prefix_load_factor,
-        gt=0,
+        ge=1,
         allow_inf_nan=False,
         description="`prefix` leaves a server that has more than so many times the mean load",
     )

@@ -130,6 +130,7 @@ TWO = "servers:\n  a: {url: 'h:1', group: tp}\n"
         (TWO + "  b: {url: 'h:1'}\n", 3, "servers.b.url: is also that of server a", "a weight"),
         (TWO + "routing: {groups: {few: tp}}\n", 3, "routing.groups.few: needs routing.groups.many", "Write both"),
         (TWO + "routing: {policy: fastest}\n", 3, "routing.policy: found 'fastest', expected one of least_to", ""),
+        ("routing: {prefix_load_factor: 0.5}\n", 1, "routing.prefix_load_factor: found 0.5, expected a number", "1.25"),
         ("discovery: {dns: 'a:1', file: a.yaml}\n", 1, "discovery.dns: stands beside discovery.file", "one place"),
         ("listen:\n  port: 70000\n", 2, "listen.port: found 70000, expected a whole number from 0 to 65535", "default"),
         ("listen:\n  host: example.org\n", 2, "listen.host: found 'example.org', expected an IP address", "default"),

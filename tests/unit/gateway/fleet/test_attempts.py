@@ -270,3 +270,6 @@ def test_no_server_at_all_is_503() -> None:
     with pytest.raises(ApiError, match="no server of the model is ready") as error:
         asyncio.run(Talk().attempts.begin())
     assert (error.value.status, error.value.headers) == (503, {"retry-after": "1"})
+    with pytest.raises(ApiError) as again:
+        asyncio.run(Talk().attempts.begin())
+    assert again.value is not error.value, "its traceback would grow for ever"
