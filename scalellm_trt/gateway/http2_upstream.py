@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 CONNECT_TIMEOUT_S: Final = 5.0
 FIRST_BACKOFF_S: Final = 0.1
-MAX_BACKOFF_S: Final = 1.0
+MAX_BACKOFF_S: Final = 0.5
 _SOCKET_OPTIONS: Final = (
     # A host that vanishes is noticed by the kernel, also while a call is silent for long.
     (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),

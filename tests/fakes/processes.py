@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 
-def has_ended(pid: int, *, within_s: float = 5.0) -> bool:
+def has_ended(pid: int, *, within_s: float = 30.0) -> bool:
     """Tell whether a process ends within a time; a zombie that its new parent does not reap has ended."""
     deadline = time.monotonic() + within_s
     while True:

@@ -113,7 +113,7 @@ def test_a_client_that_leaves_frees_its_place(server: Server, gateway: RunningGa
         else:
             with pytest.raises(httpx.ReadTimeout):
                 http.post("/v1/completions", json=body)
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 30
     while _cancelled(gateway) == before or _works(server):
         assert time.monotonic() < deadline
         time.sleep(0.05)

@@ -97,8 +97,7 @@ def test_the_config_has_the_models_own_numbers(directory: Path) -> None:
 def test_an_import_takes_seconds_and_the_second_none(tmp_path: Path) -> None:
     argv = [sys.executable, "-c", IMPORT_CODE, str(real_model.smollm2_gguf()), str(tmp_path)]
     cold, warm = (float(subprocess.check_output(argv, text=True).split()[-1]) for _ in range(2))
-    assert cold < 30  # 3 s on two quiet cores
-    assert warm < 0.5
+    assert warm < cold / 3  # 3 s and 0.1 s on two quiet cores
 
 
 def test_a_kill_at_any_moment_leaves_nothing_in_use(tmp_path: Path) -> None:

@@ -144,7 +144,7 @@ def test_closing_the_stream_cancels_the_request(running: server.RunningServer) -
     chunks = stream(address, "echo", "w " * 2000, TextParams(max_tokens=2000), declared=declared)
     next(chunks)
     chunks.close()
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 30
     while "cancelled after" not in running.log.read_text() and time.monotonic() < deadline:
         time.sleep(0.05)
     assert "cancelled after" in running.log.read_text()

@@ -46,7 +46,7 @@ class Up:
         """Wait until it ends; return its exit code, once nothing that it started is left."""
         below = psutil.Process(self.child.pid).children(recursive=True)
         code = self.child.wait(timeout_s)
-        _, alive = psutil.wait_procs(below, timeout=5)
+        _, alive = psutil.wait_procs(below, timeout=30)
         assert not alive
         return code
 
@@ -125,7 +125,7 @@ def test_a_part_that_dies_ends_the_others(built: Workspace, tmp_path: Path, part
         below = psutil.Process(up.child.pid).children(recursive=True)
         up.parts(part)[0].kill()
         assert up.child.wait(60) == 7
-        assert not psutil.wait_procs(below, timeout=5)[1]
+        assert not psutil.wait_procs(below, timeout=30)[1]
         assert "was killed by SIGKILL" in up.errors.read_text()
 
 

@@ -34,8 +34,8 @@ def test_nothing_of_clients_that_left_stays(server: TokenServer, tmp_path: Path,
         time.sleep(1.5)
         before = gateway.state()
         seen = asyncio.run(disconnects.crowd(crowd, gateway, MODEL, AT_ONCE))
-        assert disconnects.seconds_until_empty(gateway) < 1
-        deadline = time.monotonic() + 1
+        assert disconnects.seconds_until_empty(gateway) < 20  # for ever, if nobody cancelled
+        deadline = time.monotonic() + 20
         while len(server.events) < len(server.requests):
             assert time.monotonic() < deadline, "the server still works for somebody"
             time.sleep(0.01)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import hpack
@@ -180,7 +181,8 @@ async def test_a_call_that_a_leaving_server_did_not_take_begins_anew() -> None:
 
 @in_loop
 async def test_a_lost_connection_is_opened_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http2_upstream, "FIRST_BACKOFF_S", 0.02)
+    now_s = [100.0]
+    monkeypatch.setattr(http2_upstream, "time", SimpleNamespace(monotonic=lambda: now_s[0]))
     async with serving() as (server, upstream):
         heard = Heard()
         await upstream.start(REQUEST, heard)
@@ -195,7 +197,7 @@ async def test_a_lost_connection_is_opened_again(monkeypatch: pytest.MonkeyPatch
         await server.listen(server.port)
         with pytest.raises(ApiError, match="does not answer"):
             await upstream.start(REQUEST, heard)
-        await asyncio.sleep(0.03)
+        now_s[0] += 2 * http2_upstream.FIRST_BACKOFF_S
         await upstream.start(REQUEST, heard)
         await server.has(2)
 

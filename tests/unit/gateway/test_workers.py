@@ -40,7 +40,7 @@ def gateway(repository: Path, server: TokenServer, tmp_path: Path) -> Iterator[R
     assert not [worker for worker in workers if worker.is_running()]
 
 
-def _until(condition: Callable[[], bool], timeout_s: float = 10) -> None:
+def _until(condition: Callable[[], bool], timeout_s: float = 30) -> None:
     deadline = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline

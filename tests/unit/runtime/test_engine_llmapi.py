@@ -122,7 +122,7 @@ def test_sampling_is_spelled_out(engine: LlmApiEngine) -> None:
 def test_sequences_have_seeds_of_their_own_and_greedy_ones_are_made_once(engine: LlmApiEngine) -> None:
     sink = Collector()
     engine.submit(request(4, 3, num_sequences=2, temperature=1.0, seed=3), sink)
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 30
     while sink.num_over < 2:
         assert time.monotonic() < deadline
         time.sleep(0.005)
@@ -153,7 +153,7 @@ def test_a_cancelled_request_is_aborted_and_gets_no_more(engine: LlmApiEngine) -
     while not sink.chunks:
         time.sleep(0.002)
     generation.cancel()
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 30
     while not engine._llm.events:
         assert time.monotonic() < deadline
         time.sleep(0.002)
@@ -162,7 +162,7 @@ def test_a_cancelled_request_is_aborted_and_gets_no_more(engine: LlmApiEngine) -
 
 
 def test_clients_are_looked_after_in_another_thread(engine: LlmApiEngine, steps: list[int]) -> None:
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 30
     while not steps:
         assert time.monotonic() < deadline
         time.sleep(0.002)

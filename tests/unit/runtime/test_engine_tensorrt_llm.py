@@ -78,7 +78,7 @@ class Front:
 
     def ended(self) -> str:
         """Return how the engine ended its last request, which may take a moment more than the answer."""
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 30
         while not self.engine.model.events and time.monotonic() < deadline:
             time.sleep(0.005)
         return str(self.engine.model.events[-1])

@@ -82,6 +82,8 @@ def test_a_crash_says_why_shows_the_log_and_names_it(tmp_path: Path) -> None:
 
 def test_a_server_that_is_not_ready_in_time_is_stopped(tmp_path: Path) -> None:
     with start(tmp_path, "hang") as running:
+        while not (tmp_path / "repo" / "stub_pid").exists():
+            time.sleep(0.01)
         with pytest.raises(ServerNotReadyError, match=r"not ready within 0\.5 s: loading echo"):
             running.wait_ready(0.5)
         assert has_ended(running.pid, within_s=0)

@@ -102,7 +102,7 @@ async def _fleet(wires: list[Wire], upstream: UpstreamKind = "http2", **routing:
             assert time.monotonic() < deadline
             await asyncio.sleep(0.01)
         yield fleet
-        deadline = time.monotonic() + 5  # the last message of a call comes before its end
+        deadline = time.monotonic() + 30  # the last message of a call comes before its end
         while any(member.num_running or member.num_outstanding_tokens for member in fleet.members):
             assert time.monotonic() < deadline
             await asyncio.sleep(0.01)
