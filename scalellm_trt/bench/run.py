@@ -172,7 +172,8 @@ def read(directory: Path) -> tuple[Run, list[RequestRecord]]:
         if fields.pop("schema") != SCHEMA:
             message = f"{path}: another schema than {SCHEMA}. Run the benchmark again"
             raise ArtefactError(message)
-        return _run(fields), list(records.read(directory / "records.jsonl"))
+        found = list(records.read(directory / "records.jsonl"))
+        return _mended(_run(fields), found), found
     except (OSError, ValueError, TypeError, KeyError) as error:
         message = f"{path}: not a run of `scalellm-trt bench`: {error}. Name the directory that a run wrote"
         raise ArtefactError(message) from error
@@ -190,6 +191,19 @@ def _run(fields: dict[str, Any]) -> Run:
             "cells": tuple(Cell(**cell) for cell in cells),
         }
     )
+
+
+def _mended(run: Run, all_records: Sequence[RequestRecord]) -> Run:
+    """Return a run in which a cell that a kill cut off lasts as long as its records say."""
+    cells = []
+    for cell in run.cells:
+        found = records_of(cell, all_records)
+        if not cell.is_complete and cell.end_s <= cell.begin_s and found:
+            begin_s, end_s = min(record.scheduled_s for record in found), max(record.end_s for record in found)
+            cells.append(dataclasses.replace(cell, begin_s=begin_s, end_s=end_s))
+        else:
+            cells.append(cell)
+    return dataclasses.replace(run, cells=tuple(cells))
 
 
 def records_of(cell: Cell, all_records: Sequence[RequestRecord]) -> list[RequestRecord]:

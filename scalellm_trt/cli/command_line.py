@@ -23,6 +23,7 @@ COMMAND_MODULES = (
         "build",
         "serve",
         "infer",
+        "bench",
         "gateway",
         "up",
         "key",
