@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-import json
+import importlib.util
 import signal
 import sys
 from pathlib import Path
@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import typer
 
-from scalellm_trt.errors import Problem, RecipeError, ServerNotReadyError
+from scalellm_trt.cli import bench_result
+from scalellm_trt.errors import Problem, RecipeError, ServerNotReadyError, ToolchainError
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -118,7 +119,7 @@ def bench(
             command=" ".join(["scalellm-trt", *sys.argv[1:]]),
         )
     )
-    show(directory, as_json=as_json)
+    bench_result.show(directory, as_json=as_json)
     if run.is_partial:
         message = f"{directory}: a target was given up; what was measured before is kept"
         raise ServerNotReadyError(message, hint="Look at its log, and at error_text in records.jsonl.")
@@ -126,6 +127,7 @@ def bench(
 
 def measure(asked: Asked) -> Run:
     """Run it, with its progress on stderr; SIGTERM ends it as Ctrl-C does."""
+    require_client()
     from scalellm_trt.bench import prepare
 
     before = signal.signal(signal.SIGTERM, _interrupt)
@@ -135,10 +137,22 @@ def measure(asked: Asked) -> Run:
     except KeyboardInterrupt:
         if (asked.directory / "run.json").is_file():
             print(f"interrupted; {asked.directory} holds what was measured", file=sys.stderr)
-            show(asked.directory, as_json=False)
+            bench_result.show(asked.directory, as_json=False)
         raise
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def require_client() -> None:
+    """Return where the extra `bench` is installed.
+
+    Raises:
+        ToolchainError: a package is missing.
+    """
+    missing = [name for name in ("httptools", "orjson", "uvloop") if importlib.util.find_spec(name) is None]
+    if missing:
+        message = f"the load generator needs {', '.join(missing)}, which is not installed"
+        raise ToolchainError(message, hint="Install it: pip install 'scalellm-trt[bench]'")
 
 
 def default_targets() -> list[str]:
@@ -156,21 +170,6 @@ def default_targets() -> list[str]:
                 return [text]
     message = "nothing to measure: no gateway on 127.0.0.1:2345, no tritonserver on 127.0.0.1:8001"
     raise ServerNotReadyError(message, hint="Start one: scalellm-trt up RECIPE; or name one with --target.")
-
-
-def show(directory: Path, *, as_json: bool) -> None:
-    """Print a run: a line for each cell."""
-    from scalellm_trt.bench import run as runs
-    from scalellm_trt.bench import summary
-
-    run, records = runs.read(directory)
-    lines = summary.lines(run, records)
-    if as_json:
-        print(json.dumps({"directory": str(directory), "is_partial": run.is_partial, "cells": lines}))
-        return
-    for line in lines:
-        print("  ".join(f"{name} {value}" for name, value in line.items()))
-    print(f"run: {directory}")
 
 
 def _reporter() -> TerminalLoad | PlainLoad:
