@@ -76,8 +76,10 @@ def _keys_of(section: JsonObject, definitions: JsonObject, above: KeyPath) -> It
     required = cast("list[str]", section.get("required", []))
     for name, field in cast("dict[str, JsonObject]", section["properties"]).items():
         path = (*above, name)
-        if "$ref" in field:
-            below = cast("JsonObject", definitions[str(field["$ref"]).removeprefix("#/$defs/")])
+        # A section that may be null is the first of two choices.
+        section_or_null = cast("list[JsonObject]", field.get("anyOf", [field]))[0]
+        if "$ref" in section_or_null:
+            below = cast("JsonObject", definitions[str(section_or_null["$ref"]).removeprefix("#/$defs/")])
             yield _key(path, below, is_required=name in required)
             yield from _keys_of(below, definitions, path)
         elif "patternProperties" in field:

@@ -1,4 +1,4 @@
-"""Latencies and prices in, the economic score out: pure arithmetic; a price always comes with its date and source.
+"""Latencies and prices in, the economic score out: pure arithmetic.
 
     score = num_services / (latency_s * usd_per_hour), where latency_s is within the threshold
 
@@ -7,28 +7,11 @@ ScaleLLM's published table follows from this formula; it names neither latencies
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from scalellm_trt.facts import rows
-
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from scalellm_trt.facts.rows import Origin, Row
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Price:
-    """One quote for one card; `is_default` marks the one that a plan takes."""
-
-    name: str
-    gpu: str
-    provider: str
-    usd_per_hour: float
-    is_default: bool
-    origin: Origin
+    from scalellm_trt.economics.prices import Price
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,17 +52,6 @@ class Score:
         return self.latency_s * self.usd_per_hour
 
 
-@functools.cache
-def prices() -> Mapping[str, Price]:
-    """Return the quotes of data/prices.yaml by name."""
-    return rows.load("prices.yaml", parse_price)
-
-
-def price_of(gpu: str) -> Price | None:
-    """Return the quote that a plan takes for a card; None where none is known."""
-    return next((price for price in prices().values() if price.gpu == gpu and price.is_default), None)
-
-
 def score(num_services: int, latency_s: float, usd_per_hour: float) -> float:
     """Return num_services / (latency_s * usd_per_hour)."""
     return num_services / (latency_s * usd_per_hour)
@@ -88,20 +60,3 @@ def score(num_services: int, latency_s: float, usd_per_hour: float) -> float:
 def latency_price(num_services: int, score_value: float) -> float:
     """Return the product of latency and price that a published score means, in dollar seconds per hour."""
     return num_services / score_value
-
-
-def usd_per_million_tokens(usd_per_hour: float, tokens_per_s: float) -> float:
-    """Return what a million tokens cost at a constant rate."""
-    return usd_per_hour / 3600 / tokens_per_s * 1e6
-
-
-def parse_price(name: str, row: Row) -> Price:
-    """Turn one row of prices.yaml into its type."""
-    return Price(
-        name=name,
-        gpu=rows.text(row, "gpu"),
-        provider=rows.text(row, "provider"),
-        usd_per_hour=rows.number(row, "usd_per_hour"),
-        is_default=rows.flag(row, "default"),
-        origin=rows.origin(row),
-    )
