@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
     from scalellm_trt.bench.ceiling import Ceiling
     from scalellm_trt.bench.records import RequestRecord
-    from scalellm_trt.bench.run import Run
+    from scalellm_trt.bench.run import Load, Run
     from scalellm_trt.bench.summary import Summary
 
 Kind = Literal[
@@ -119,25 +120,34 @@ def _worst(seen: Seen, summary: Summary, name: str) -> float:
 
 
 def _failures(seen: Seen) -> Iterator[Doubt]:
-    for each in seen.summaries:
-        failed = sum(each.errors.values())
-        if failed > MAX_FAILED_SHARE * each.num_requests:
-            classes = ", ".join(f"{name} {count}" for name, count in each.errors.items())
+    for place, target in enumerate(seen.run.targets):
+        rows = [each for each in seen.summaries if each.target == place]
+        bad = [each for each in rows if sum(each.errors.values()) > MAX_FAILED_SHARE * each.num_requests]
+        if bad:
+            classes = Counter[str]()
+            for each in bad:
+                classes.update(each.errors)
+            shown = ", ".join(f"{name} {count}" for name, count in classes.most_common())
+            loads = ", ".join(each.load.label for each in bad)
             yield Doubt(
                 kind="failures",
-                text=f"{_who(seen.run, each)}: {failed} of {each.num_requests} requests failed ({classes}). Latencies "
-                "are of those that finished, which may be the fast ones.",
+                text=f"{target.name}: {classes.total()} of {sum(each.num_requests for each in bad)} requests failed at "
+                f"{loads} ({shown}). Latencies are of those that finished, which may be the fast ones.",
             )
 
 
 def _noisy(seen: Seen) -> Iterator[Doubt]:
+    """Find rounds whose medians differ by more than samples of one machine at rest would."""
     for each in seen.summaries:
-        for metric in (metrics.TTFT, metrics.TPOT, metrics.E2E):
-            medians = [
-                found.p50.value for index in each.cells if (found := _of_round(seen, index, metric, each)) is not None
-            ]
-            if len(medians) > 1 and min(medians) > 0 and max(medians) / min(medians) > MAX_ROUND_RATIO:
-                rounds = ", ".join(figure(median) for median in medians)
+        streams = seen.run.targets[each.target].streams
+        for metric in (metrics.TTFT, metrics.TPOT) if streams else (metrics.E2E,):
+            found = [_of_round(seen, index, metric) for index in each.cells]
+            medians = [one.p50 for one in found if one is not None]
+            highest_low = max((median.low for median in medians), default=0.0)
+            lowest_high = min((median.high for median in medians), default=0.0)
+            values = [median.value for median in medians]
+            if highest_low > lowest_high and min(values) > 0 and max(values) / min(values) > MAX_ROUND_RATIO:
+                rounds = ", ".join(figure(value) for value in values)
                 yield Doubt(
                     kind="noisy",
                     text=f"{_who(seen.run, each)}: rounds disagree: median {metric.title} {rounds} {metric.unit}. The "
@@ -146,27 +156,32 @@ def _noisy(seen: Seen) -> Iterator[Doubt]:
                 break
 
 
-def _of_round(seen: Seen, index: int, metric: metrics.Metric, summary: Summary) -> statistics.Distribution | None:
-    if metric.name not in summary.distributions:
-        return None
+def _of_round(seen: Seen, index: int, metric: metrics.Metric) -> statistics.Distribution | None:
     cell = next(cell for cell in seen.run.cells if cell.index == index)
     values = [metric.of(record) for record in records_of(cell, seen.records) if record.is_good]
     return statistics.distribution([value for value in values if isinstance(value, float)])
 
 
 def _output_lengths(seen: Seen) -> Iterator[Doubt]:
-    groups: dict[object, list[Summary]] = {}
+    groups: dict[tuple[int, Load], dict[int, float]] = {}
     for each in seen.summaries:
-        groups.setdefault((each.workload, each.load), []).append(each)
-    for rows in groups.values():
-        lengths = {each.target: each.distributions[metrics.OSL.name].mean for each in rows if each.distributions}
-        if len(lengths) > 1 and max(lengths.values()) > MAX_LENGTH_RATIO * min(lengths.values()):
-            names = ", ".join(f"{seen.run.targets[target].name} {figure(mean)}" for target, mean in lengths.items())
-            yield Doubt(
-                kind="output_lengths",
-                text=f"At {rows[0].load.label} answers differ in length: mean {names} tokens. End-to-end latency and "
-                "requests/s then compare different work; compare TPOT and output tokens/s, or fix the length.",
-            )
+        if metrics.OSL.name in each.distributions:
+            means = groups.setdefault((each.workload, each.load), {})
+            means[each.target] = each.distributions[metrics.OSL.name].mean
+    odd = {key: means for key, means in groups.items() if _spread(means) > MAX_LENGTH_RATIO}
+    if odd:
+        (_, load), means = max(odd.items(), key=lambda item: _spread(item[1]))
+        names = ", ".join(f"{seen.run.targets[target].name} {figure(mean)}" for target, mean in means.items())
+        yield Doubt(
+            kind="output_lengths",
+            text=f"Answers of the targets differ in length at {len(odd)} of {len(groups)} loads, most at {load.label}: "
+            f"mean {names} tokens. End-to-end latency and requests/s then compare different work; compare TPOT and "
+            "output tokens/s, or fix the length.",
+        )
+
+
+def _spread(means: Mapping[int, float]) -> float:
+    return max(means.values()) / max(min(means.values()), 1e-9)
 
 
 def _token_counts(seen: Seen) -> Iterator[Doubt]:

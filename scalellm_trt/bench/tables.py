@@ -31,9 +31,9 @@ class Table:
         """Return it as GitHub's Markdown, heading and note included."""
         rules = ("---" if place < self.first_number else "---:" for place in range(len(self.columns)))
         lines = [self.columns, tuple(rules), *self.rows]
-        body = "\n".join(f"| {' | '.join(_escaped(cell) for cell in line)} |" for line in lines)
-        note = f"\n\n{_escaped(self.note)}" if self.note else ""
-        return f"### {_escaped(self.title)}\n\n{body}{note}\n"
+        body = "\n".join(f"| {' | '.join(escaped(cell) for cell in line)} |" for line in lines)
+        note = f"\n\n{escaped(self.note)}" if self.note else ""
+        return f"### {escaped(self.title)}\n\n{body}{note}\n"
 
 
 def latency_tables(described: Run, summaries: Sequence[Summary], percent: int = 50) -> tuple[Table, ...]:
@@ -139,5 +139,6 @@ def _who(described: Run, summary: Summary) -> tuple[str, ...]:
     return (name, load) if len(described.workloads) == 1 else (name, workload, load)
 
 
-def _escaped(text: str) -> str:
+def escaped(text: str) -> str:
+    """Return text that is no Markdown and no HTML inside a line or a cell."""
     return text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")

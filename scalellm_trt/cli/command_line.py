@@ -32,6 +32,7 @@ COMMAND_MODULES = (
         "migrate",
         "cache",
         "repo",
+        "report",
     ),
 )
 EXIT_BUG = 1
