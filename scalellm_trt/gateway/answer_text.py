@@ -86,6 +86,14 @@ class AnswerText:
         self._num_shown += len(text)
         return Delta(text=text, tokens=self._release(), finish_reason=reason)
 
+    def take_plain(self, token_ids: Sequence[int]) -> str:
+        """Return the text of tokens without log probabilities, in an answer without stop texts, that do not end it."""
+        text = self._detokenizer.feed(token_ids)
+        self.num_tokens += len(token_ids)
+        self._num_shown += len(text)
+        self._num_read = self._num_shown
+        return text
+
     def _hold(self, token_id: int, log_prob: float) -> None:
         raw = self._token_bytes.join((token_id,))
         self._held.append(ShownToken(raw=raw, log_prob=log_prob, offset=self._num_read))

@@ -17,7 +17,9 @@ from starlette.routing import Route
 from scalellm_trt.gateway import content_type, jobs, kserve, openapi, schemas, whole_answer
 from scalellm_trt.gateway.admission import Admission
 from scalellm_trt.gateway.api_keys import KeyRing
+from scalellm_trt.gateway.direct_write import writer_of
 from scalellm_trt.gateway.disconnect import ClientGoneError, until_gone
+from scalellm_trt.gateway.doorway import Doorway
 from scalellm_trt.gateway.errors import ApiError
 from scalellm_trt.gateway.event_stream import EventStream
 from scalellm_trt.gateway.fleet import admin as fleet_admin
@@ -67,6 +69,7 @@ class Gateway:
         """Offer `models`; connections are made when the application starts."""
         self.models, self.options, self.metrics = models, options, Metrics()
         self.admission = Admission(options.max_streams, options.max_queue_size, options.queue_timeout_s, self.metrics)
+        self.doorway = Doorway()
         self.reception = (tenancy or Tenancy(options)).opened(worker, self.admission.queue, self.metrics)
         self.observer = Observer(models, options, self.metrics, self.admission)
         self.tracing = None if options.otlp_endpoint is None else _tracing(options.otlp_endpoint)
@@ -168,6 +171,7 @@ class Gateway:
     ) -> Job:
         record: RequestRecord = request.scope[RECORD]
         body = await self._read_body(request)
+        await self.doorway.enter()
         fields = schemas.parse(body, schema)
         model = jobs.find_model(self.models, getattr(fields, "model", None))
         record.model = model.name
@@ -199,7 +203,9 @@ class Gateway:
     async def _answer(self, request: Request, send: Send, job: Job, dialect: StreamDialect) -> None:
         if job.stream:
             running = Running(job, self.metrics, request.scope[RECORD])
-            events = EventStream(send, running, dialect, include_usage=job.include_usage)
+            events = EventStream(
+                send, running, dialect, include_usage=job.include_usage, write=writer_of(request.scope)
+            )
             await _serve(request, running, self._admitted(job, partial(events.run, self.fleet), request.scope[RECORD]))
         else:
             await self._answer_whole(request, send, job, dialect)

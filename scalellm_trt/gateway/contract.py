@@ -42,6 +42,14 @@ class Answer(Protocol):
         """Return the tokens in a `ModelInferResponse`, at most one chunk for each sequence."""
         ...
 
+    def pass_by(self, token_ids: Sequence[int]) -> bool:
+        """Take note of tokens whose responses are not taken: of the only sequence, with nothing else beside them.
+
+        Returns:
+            False where they may end the sequence: their responses must be taken after all.
+        """
+        ...
+
     def finish(self) -> Sequence[TokenChunk]:
         """Return the ends of sequences that the model has ended without saying so; called after the last response."""
         ...

@@ -8,13 +8,12 @@ for (`runtime/inner_request`), when a sequence has ended and why (`runtime/inner
 from __future__ import annotations
 
 import secrets
-import uuid
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from scalellm_trt.gateway import tensors
+from scalellm_trt.gateway import request_log, tensors
 from scalellm_trt.gateway.contract import Asked, TokenChunk
 from scalellm_trt.gateway.errors import OPENAI_FIELDS, ApiError, from_model, invalid
 from scalellm_trt.runtime import admission, inner_request
@@ -117,7 +116,7 @@ def _encode(model: str, inner: InnerRequest) -> Message:
     from tritonclient.grpc import service_pb2
 
     # Of our own: an id that is used twice at a time would be confused by the backend.
-    request = service_pb2.ModelInferRequest(model_name=model, id=uuid.uuid4().hex)
+    request = service_pb2.ModelInferRequest(model_name=model, id=request_log.new_id())
     request.parameters["triton_enable_empty_final_response"].bool_param = True
     for name, array in inner.inputs.items():
         request.inputs.add(name=name, datatype=_TYPES[array.dtype.name], shape=array.shape)
@@ -141,6 +140,9 @@ class _EngineAnswer:
             return ()
         self._answer.take(_arrays(response))
         return self._taken()
+
+    def pass_by(self, token_ids: Sequence[int]) -> bool:
+        return self._answer.pass_by(token_ids)
 
     def finish(self) -> Sequence[TokenChunk]:
         self._answer.finish()

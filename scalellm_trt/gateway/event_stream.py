@@ -10,14 +10,14 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from scalellm_trt.gateway import sse
+from scalellm_trt.gateway.answer_text import Delta
 from scalellm_trt.gateway.send_now import try_now
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
+    from collections.abc import Awaitable, Callable, Sequence
 
     from starlette.types import Send
 
-    from scalellm_trt.gateway.answer_text import Delta
     from scalellm_trt.gateway.errors import ApiError
     from scalellm_trt.gateway.fleet.work import Servers
     from scalellm_trt.gateway.replies import StreamDialect
@@ -28,9 +28,27 @@ if TYPE_CHECKING:
 class EventStream:
     """Listens to a call and writes its answer."""
 
-    def __init__(self, send: Send, running: Running, dialect: StreamDialect, *, include_usage: bool) -> None:
-        """Prepare to answer through ASGI's `send`; nothing is sent before the first text."""
+    def __init__(
+        self,
+        send: Send,
+        running: Running,
+        dialect: StreamDialect,
+        *,
+        include_usage: bool,
+        write: Callable[[bytes], bool] | None = None,
+    ) -> None:
+        """Prepare to answer through ASGI's `send`; nothing is sent before the first text.
+
+        Args:
+            send: ASGI's.
+            running: the job.
+            dialect: how its events look.
+            include_usage: whether the last event before the end tells it.
+            write: sends what stands between the first and the last of the events past ASGI; False when it cannot now.
+        """
         self._send, self._running, self._dialect = send, running, dialect
+        self._write_directly = write
+        self._plain_frame: sse.Frame | None = None
         self._include_usage = include_usage
         self._call: Call | None = None
         self._has_begun = self._is_done = False
@@ -47,6 +65,8 @@ class EventStream:
         """
         with self._running.counted():
             self._call = await self._running.start(servers, self)
+            if self._running.is_plain:
+                self._call.hurry(self)
             while self._unsent is not None or not self._is_done:
                 if self._unsent is None:
                     await self._woken.wait()
@@ -74,6 +94,23 @@ class EventStream:
         except Exception as error:
             self._end(error)
 
+    def last_token(self) -> int | None:
+        """See `Express`."""
+        return self._running.last_token if self._has_begun and not self._is_done else None
+
+    def on_tokens(self, token_ids: Sequence[int]) -> bool:
+        """See `Express`."""
+        if self._is_done:
+            return True
+        try:
+            text = self._running.take_tokens(token_ids)
+            if text:
+                self._write(self._frame().around(text))
+        except Exception as error:
+            self._end(error)
+            return True
+        return text is not None
+
     def on_end(self, error: ApiError | None) -> None:
         """See `Listener`."""
         wrong = self._running.end(error)
@@ -89,6 +126,13 @@ class EventStream:
         if is_first:
             self._seen.add(index)
         return self._dialect.chunk(index, delta, is_first=is_first)
+
+    def _frame(self) -> sse.Frame:
+        """Return what stands around the text of each event between the first and the last."""
+        if self._plain_frame is None:
+            delta = Delta(text=sse.MARK, tokens=(), finish_reason=None)
+            self._plain_frame = sse.Frame(self._dialect.chunk(0, delta, is_first=False))
+        return self._plain_frame
 
     def _finish(self, events: list[bytes]) -> None:
         self._running.note_told()
@@ -112,6 +156,9 @@ class EventStream:
         self._woken.set()
 
     def _write(self, body: bytes, *, is_last: bool = False) -> None:
+        is_between = self._has_begun and not is_last
+        if is_between and self._write_directly is not None and self._write_directly(body):
+            return
         unsent = try_now(self._send_part(body, is_last=is_last))
         if unsent is not None:
             assert self._call is not None

@@ -13,6 +13,7 @@ from scalellm_trt.gateway.upstream import SERVICE
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from scalellm_trt.gateway.express import Express
     from scalellm_trt.gateway.options import ServerTls
     from scalellm_trt.gateway.upstream import Listener, Message
 
@@ -97,6 +98,9 @@ class _GrpcCall:
 
     def resume(self) -> None:
         self._may_read.set()
+
+    def hurry(self, express: Express) -> None:
+        """grpc.aio has parsed every message before it shows it."""
 
     async def _read(self, request: Message) -> None:
         import grpc

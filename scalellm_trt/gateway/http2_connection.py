@@ -187,7 +187,8 @@ class Connection(asyncio.Protocol):
         (stream_id, ends_stream, block), self._headers = self._headers, None
         try:
             # Also for a call that is over: the decoder has a memory, should the peer have used it.
-            headers = {str(name): str(value) for name, value in self._hpack.decode(block)}
+            # Text, whatever its annotations say.
+            headers = dict(cast("list[tuple[str, str]]", self._hpack.decode(block)))
         except (hpack.HPACKError, UnicodeDecodeError) as error:
             raise Http2Error(h2.COMPRESSION_ERROR, f"headers that cannot be read: {error}") from error
         stream = self._streams.get(stream_id)

@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING, Final
 
 from scalellm_trt.gateway import grpc_messages
 from scalellm_trt.gateway.errors import ApiError, from_status
+from scalellm_trt.gateway.express import Mould
 from scalellm_trt.gateway.grpc_messages import MessageError, MessageReader
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from scalellm_trt.gateway.express import Express
     from scalellm_trt.gateway.http2_connection import Connection
     from scalellm_trt.gateway.upstream import Listener, Message
 
@@ -31,9 +33,9 @@ class Stream:
     """
 
     __slots__ = (
-        "_error", "_has_ended", "_held", "_is_over", "_is_paused", "_listener", "_messages", "_num_unacknowledged",
-        "_parse", "_reader", "_request", "connection", "head", "headers", "may_retry", "on_refused", "send_window",
-        "stream_id", "unsent",
+        "_error", "_express", "_has_ended", "_held", "_is_over", "_is_paused", "_last", "_listener", "_messages",
+        "_mould", "_num_unacknowledged", "_parse", "_plain", "_reader", "_request", "_token_ids", "connection", "head",
+        "headers", "may_retry", "on_refused", "send_window", "stream_id", "unsent",
     )  # fmt: skip
 
     def __init__(self, head: bytes, request: bytes, listener: Listener, parse: Callable[[bytes], Message]) -> None:
@@ -43,6 +45,7 @@ class Stream:
         self._listener, self._parse = listener, parse
         self._is_paused = self._is_over = False
         self._held: list[bytes] = []
+        self._express: Express | None = None
         self.begin()
 
     def begin(self) -> None:
@@ -55,6 +58,10 @@ class Stream:
         self.may_retry = False
         self._reader = MessageReader()
         self._messages: list[Message] = []
+        self._mould: Mould | None = None
+        self._plain: list[bytes] = []
+        self._token_ids: list[int] = []
+        self._last = b""
         self._num_unacknowledged = 0
         self._has_ended = False
         self._error: ApiError | None = None
@@ -86,6 +93,10 @@ class Stream:
                 self.connection.acknowledge(self, num_bytes)
         self.deliver()
 
+    def hurry(self, express: Express) -> None:
+        """See `upstream.Call`."""
+        self._express = express
+
     def take(self, data: bytes) -> int:
         """Take the content of DATA; return by how much the sender's window may be opened again, 0 for not yet."""
         if self._is_paused:
@@ -93,12 +104,12 @@ class Stream:
             return 0
         try:
             for message in self._reader.feed(data):
-                self._messages.append(self._parse(message))
+                self._take_message(message)
         except MessageError as error:
             self._break_off(f"the server sent {error}")
-        except Exception as error:
+        except Exception as unreadable:
             # protobuf's DecodeError, whose class depends on its implementation.
-            self._break_off(f"the server sent a message that is none: {error}")
+            self._break_off(f"the server sent a message that is none: {unreadable}")
         self._num_unacknowledged += len(data)
         if self._num_unacknowledged < WINDOW // 2:
             return 0
@@ -124,9 +135,17 @@ class Stream:
         """Tell the listener what is new."""
         if self._is_paused or self._is_over:
             return
-        if self._messages:
+        if self._token_ids and self._express is not None:
+            token_ids, self._token_ids = self._token_ids, []
+            plain, self._plain = self._plain, []
+            if not self._express.on_tokens(token_ids):
+                self._listener.on_messages([self._parse(message) for message in plain])
+        elif self._messages:
             messages, self._messages = self._messages, []
             self._listener.on_messages(messages)
+            if self._express is not None and len(messages) == 1:
+                token_id = self._express.last_token()
+                self._mould = None if token_id is None else Mould.of(self._last, token_id)
         # The listener may just have paused or cancelled this call.
         if self._has_ended and not self._is_paused and not self._is_over:
             retry, self.on_refused = self.on_refused, None
@@ -135,6 +154,19 @@ class Stream:
                 return
             self._is_over = True
             self._listener.on_end(self._error)
+
+    def _take_message(self, message: bytes) -> None:
+        token_id = None if self._mould is None or self._messages else self._mould.token_id(message)
+        if token_id is not None:
+            self._plain.append(message)
+            self._token_ids.append(token_id)
+            return
+        # What came before it in the same read goes the same way.
+        self._messages += map(self._parse, self._plain)
+        self._plain.clear()
+        self._token_ids.clear()
+        self._messages.append(self._parse(message))
+        self._last = message
 
     def _break_off(self, message: str) -> None:
         self.fail(ApiError(500, message))

@@ -7,17 +7,17 @@ end would be collected without end.
 from __future__ import annotations
 
 import enum
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import orjson
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from scalellm_trt.gateway import request_log
+from scalellm_trt.gateway import direct_write, request_log
 from scalellm_trt.gateway.errors import ApiError
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable
+    from collections.abc import Callable, MutableMapping
 
     from scalellm_trt.gateway.options import GatewayOptions
 
@@ -108,6 +108,8 @@ class LimitedProtocol(HttpToolsProtocol):
         timeout_s = self.limits.body_timeout_s + BODY_GRACE_S
         self._start_request_timer(timeout_s, self.transport.close)
         super().on_headers_complete()
+        if self.cycle is not None:
+            direct_write.offer(cast("MutableMapping[str, Any]", self.scope), self.cycle)
 
     def on_body(self, body: bytes) -> None:
         """Take a part of the body."""

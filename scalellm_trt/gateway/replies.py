@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
+
+from scalellm_trt.gateway.request_log import new_id
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -69,7 +70,7 @@ class _OpenAI:
         self._include_usage = job.include_usage
         self._kind, self._chunk_kind = kind, chunk_kind
         self._head: Json = {
-            "id": f"{prefix}-{uuid.uuid4().hex}",
+            "id": f"{prefix}-{new_id()}",
             "object": chunk_kind,
             "created": int(time.time()),
             "model": job.model.name,

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import datetime
 import logging
+import os
 import re
 import time
 import traceback
-import uuid
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -75,12 +75,17 @@ class RequestRecord:
         LOGGER.info("request", extra={"fields": fields})
 
 
+def new_id() -> str:
+    """Return 128 random bits in hexadecimal."""
+    return os.urandom(16).hex()
+
+
 def new_record(method: str, path: str, headers: Mapping[str, str]) -> RequestRecord:
     """Begin a request's record; an id that would not fit into a log or a header is replaced."""
     given = headers.get("x-request-id", "")
     correlation = headers.get("x-correlation-id", "")
     return RequestRecord(
-        request_id=given if _GOOD_ID.fullmatch(given) else uuid.uuid4().hex,
+        request_id=given if _GOOD_ID.fullmatch(given) else new_id(),
         correlation_id=correlation if _GOOD_ID.fullmatch(correlation) else None,
         method=method,
         path=path,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from scalellm_trt.gateway.answer_text import AnswerText, Delta
 from scalellm_trt.gateway.errors import ApiError
 from scalellm_trt.gateway.replies import Usage
-from scalellm_trt.gateway.ui.window import Pace
+from scalellm_trt.gateway.ui.pace import Pace
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
@@ -28,6 +28,8 @@ class Running:
     Attributes:
         is_complete: every answer has ended and the server has said that nothing follows.
         failure: why nothing follows though an answer has not ended.
+        is_plain: the one answer needs nothing of a token but its text; `take_tokens` may be used.
+        last_token: the id in what was last taken, if that was one token and nothing else.
     """
 
     def __init__(self, job: Job, metrics: Metrics, record: RequestRecord) -> None:
@@ -54,6 +56,8 @@ class Running:
         self._call: PlacedCall | None = None
         self.is_complete = False
         self.failure: ApiError | None = None
+        self.is_plain = len(self._answers) == 1 and not generation.stop and not generation.has_log_probs
+        self.last_token: int | None = None
 
     @property
     def usage(self) -> Usage:
@@ -184,6 +188,14 @@ class Running:
             self._note_server_error(self.failure)
         return found
 
+    def take_tokens(self, token_ids: Sequence[int]) -> str | None:
+        """Return the text of tokens that came with nothing else; see `is_plain`. None: `take` their messages."""
+        if not self._asked.answer.pass_by(token_ids):
+            return None
+        self._made += token_ids
+        self._pace.note(len(token_ids))
+        return self._answers[0].take_plain(token_ids)
+
     def end(self, error: ApiError | None) -> ApiError | None:
         """Take the end of the call; return what is wrong with it, if something is.
 
@@ -217,7 +229,10 @@ class Running:
         self._metrics.note_failure(error.status)
 
     def _add(self, chunks: Sequence[TokenChunk], found: dict[int, Delta]) -> None:
+        self.last_token = None
         for chunk in chunks:
+            if len(chunk.token_ids) == 1 == len(chunks) and chunk.finish_reason is None:
+                self.last_token = chunk.token_ids[0]
             self._num_new += len(chunk.token_ids)
             if self._num_reused_blocks is None:
                 self._num_reused_blocks = chunk.num_reused_blocks

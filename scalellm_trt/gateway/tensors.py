@@ -124,6 +124,9 @@ class _ModelAnswer:
     take = staticmethod(lambda response: decode(response))
     refusal = staticmethod(from_model)
 
+    def pass_by(self, token_ids: Sequence[int]) -> bool:
+        return True
+
     def finish(self) -> tuple[()]:
         return ()
 

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from scalellm_trt.gateway.errors import ApiError
+    from scalellm_trt.gateway.express import Express
 
 Message = Any
 """A message of Triton's gRPC; protobuf's generated classes have no types."""
@@ -43,6 +44,10 @@ class Call(Protocol):
 
     def resume(self) -> None:
         """Deliver what has come meanwhile, and go on."""
+        ...
+
+    def hurry(self, express: Express) -> None:
+        """Let plain tokens go to `express` and not to the listener, where the call knows how."""
         ...
 
 

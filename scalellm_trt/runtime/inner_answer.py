@@ -54,6 +54,20 @@ class InnerAnswer:
         with self._lock:
             self._take(outputs)
 
+    def pass_by(self, token_ids: Sequence[int]) -> bool:
+        """Count tokens of the one sequence that came with nothing else and end nothing.
+
+        Returns:
+            False where one may end the sequence: nothing is counted, and its response must be taken.
+        """
+        with self._lock:
+            num_tokens = self._num_tokens[0] + len(token_ids)
+            ends = num_tokens >= self._sampling.max_tokens or not self._sampling.stop_token_ids.isdisjoint(token_ids)
+            if ends or 0 not in self._open:
+                return False
+            self._num_tokens[0] = num_tokens
+            return True
+
     def finish(self) -> None:
         """End what the engine ended without a last token."""
         with self._lock:

@@ -15,6 +15,7 @@ from scalellm_trt.gateway.errors import ApiError
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
+    from scalellm_trt.gateway.express import Express
     from scalellm_trt.gateway.fleet.member import Member
     from scalellm_trt.gateway.fleet.work import Work
     from scalellm_trt.gateway.upstream import Call, Listener, Message
@@ -68,6 +69,7 @@ class Attempts:
         self._refused: list[Member] = []
         self._is_over = self._is_paused = False
         self._task: asyncio.Task[None] | None = None
+        self.express: Express | None = None
 
     async def begin(self, deadline_s: float = 0.0, error: ApiError | None = None) -> None:
         """Send what is left to a server, or to the next one if that is not there.
@@ -97,6 +99,8 @@ class Attempts:
                 self._leave(None)
                 raise
             else:
+                if self.express is not None:
+                    self._call.hurry(self._ear)
                 return
         # Made here and not once for all: an exception that is raised again keeps every place where it was.
         raise error or ApiError(503, "no server of the model is ready; try again later", code=BROKEN)
@@ -123,6 +127,12 @@ class Attempts:
         self._is_paused = False
         if self._call is not None:
             self._call.resume()
+
+    def hurry(self, express: Express) -> None:
+        """See `Call`."""
+        self.express = express
+        if self._call is not None and self._ear is not None:
+            self._call.hurry(self._ear)
 
     def on_error_text(self, messages: list[Message]) -> None:
         """Take messages of which the last one is an error."""
@@ -200,7 +210,7 @@ class Attempts:
 
 
 class _Ear:
-    """The `Listener` of one call. A call that was given up is no longer heard, whatever it still has to say."""
+    """The `Listener` and `Express` of one call. A call that was given up is no longer heard, whatever it has to say."""
 
     __slots__ = ("_attempts",)
 
@@ -215,6 +225,14 @@ class _Ear:
             attempts.on_error_text(messages)
         else:
             attempts.listener.on_messages(messages)
+
+    def last_token(self) -> int | None:
+        express = self._attempts.express
+        return express.last_token() if express is not None and self._attempts.is_heard(self) else None
+
+    def on_tokens(self, token_ids: Sequence[int]) -> bool:
+        express = self._attempts.express
+        return express is None or not self._attempts.is_heard(self) or express.on_tokens(token_ids)
 
     def on_end(self, error: ApiError | None) -> None:
         if self._attempts.is_heard(self):

@@ -113,27 +113,6 @@ class Live:
         )
 
 
-class Pace:
-    """Counts the tokens of one request as they come and, for one stream, the time from token to token."""
-
-    __slots__ = ("_is_stream", "_last_s", "_live")
-
-    def __init__(self, live: Live, *, is_stream: bool) -> None:
-        """Count into `live`; times only of one answer that is streamed."""
-        self._live, self._is_stream = live, is_stream
-        self._last_s: float | None = None
-
-    def note(self, num_tokens: int) -> None:
-        """Count tokens that came together: each took its share of the time since the ones before."""
-        live = self._live
-        live.generation_tokens += num_tokens
-        if self._is_stream and num_tokens:
-            now_s = live.clock()
-            last_s, self._last_s = self._last_s, now_s
-            if last_s is not None:
-                live.itl[bucket((now_s - last_s) / num_tokens)] += num_tokens
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Series:
     """The last minute by seconds, oldest first; as long as the worker is old, at most 60.

@@ -122,6 +122,17 @@ def test_ends_and_their_reasons_are_found() -> None:
     assert [chunk.finish_reason for chunk in answer.finish()] == ["stop"]
 
 
+def test_tokens_that_pass_by_are_counted_unless_they_may_end_the_answer() -> None:
+    answer = _ask(max_tokens=4)[1].answer
+    answer.take(_response([8]))
+    assert not answer.pass_by([7])  # an end token, which the engine delivers
+    assert not answer.pass_by([8, 9, 10])
+    assert answer.pass_by([8, 9])
+    assert not answer.pass_by([10])
+    assert [(chunk.token_ids, chunk.finish_reason) for chunk in answer.take(_response([10]))] == [((10,), "length")]
+    assert not answer.pass_by([11])
+
+
 def test_sequences_are_told_apart_and_greedy_ones_are_one() -> None:
     answer = _ask(temperature=1.0, num_sequences=2)[1].answer
     assert [chunk.index for chunk in answer.take(_response([8], 1))] == [1]

@@ -46,6 +46,7 @@ class Server:
         self.events: list[str] = []
         self.listener: Listener | None = None
         self.is_paused = False
+        self.express: Any = None
         self._held: list[list[Any]] = []
 
     async def start(self, work: Any, listener: Listener, metadata: Any = ()) -> Server:
@@ -65,6 +66,9 @@ class Server:
     def pause(self) -> None:
         self.events.append("pause")
         self.is_paused = True
+
+    def hurry(self, express: Any) -> None:
+        self.express = express
 
     def resume(self) -> None:
         self.events.append("resume")
@@ -128,6 +132,63 @@ async def test_a_read_is_a_write(job: Job) -> None:
     assert client.body[-1].endswith(b"data: [DONE]\n\n")
     assert client.is_over
     assert server.events == []
+
+
+@in_loop
+async def test_plain_tokens_read_as_parsed_ones_do(job: Job) -> None:
+    server, client, run = _begin(job)
+    await asyncio.sleep(0)
+    assert server.express.last_token() is None
+    server.bring(_token("a"))
+    assert server.express.last_token() == 64
+    server.bring(_token("b"))
+    server.express.on_tokens([65])
+    assert client.body[2] == client.body[1]
+    server.express.on_tokens([66, 67])
+    server.bring(_token("e", "length"))
+    assert server.express.last_token() is None
+    await run
+    assert client.texts() == [["a"], ["b"], ["b"], ["cd"], ["e"]]
+    server.express.on_tokens([66])
+    assert len(client.body) == 5
+
+
+@in_loop
+async def test_between_the_first_and_the_last_events_go_past_asgi_where_that_can_be(job: Job) -> None:
+    written: list[bytes] = []
+    can_write = True
+
+    def write(body: bytes) -> bool:
+        if can_write:
+            written.append(body)
+        return can_write
+
+    server, client = Server(), Client()
+    running = Running(job, Metrics(), new_record("POST", "/", {}))
+    events = EventStream(client.send, running, CompletionDialect(job), include_usage=False, write=write)
+    run = asyncio.ensure_future(events.run(server))  # type: ignore[arg-type]
+    await asyncio.sleep(0)
+    for letter in "ab":
+        server.bring(_token(letter))
+    can_write = False
+    server.bring(_token("c"))
+    can_write = True
+    server.bring(_token("d", "length"))
+    await run
+    assert client.texts() == [["a"], ["c"], ["d"]]
+    assert [_text(body.decode().strip()) for body in written] == ["b"]
+
+
+@pytest.mark.parametrize("changes", [{"stop": ["x"]}, {"n": 2, "seed": 1}, {"logprobs": 0}])
+@in_loop
+async def test_an_answer_that_needs_more_than_text_is_not_hurried(job: Job, changes: dict[str, Any]) -> None:
+    fields = {"model": MODEL, "prompt": "abc", "stream": True} | changes
+    other = jobs.of_completion(CompletionRequest.model_validate(fields), job.model, GatewayOptions(), "r")
+    server, _, run = _begin(other)
+    await asyncio.sleep(0)
+    assert server.listener is not None
+    assert server.express is None
+    run.cancel()
 
 
 @in_loop

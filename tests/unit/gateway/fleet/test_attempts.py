@@ -28,6 +28,7 @@ class Server:
         self.requests: list[object] = []
         self.listeners: list[Any] = []
         self.events: list[str] = []
+        self.express: Any = None
 
     async def start(self, request: object, listener: Any, metadata: object = ()) -> Server:
         if self.refusal is not None:
@@ -52,6 +53,9 @@ class Server:
 
     def pause(self) -> None:
         self.events.append("pause")
+
+    def hurry(self, express: Any) -> None:
+        self.express = express
 
     def resume(self) -> None:
         self.events.append("resume")
@@ -139,6 +143,36 @@ def test_an_answer_goes_on_elsewhere_from_where_it_was() -> None:
         assert (talk.heard, talk.ends) == (["a", "b", "c", "d"], [None])
         assert talk.noted == [("continued", "s0"), ("continued", "s1")]
         assert third.requests == ["prompt:abc"]
+
+    asyncio.run(run())
+
+
+def test_tokens_take_the_short_way_of_the_call_that_counts() -> None:
+    class Express:
+        def __init__(self) -> None:
+            self.token_ids: list[int] = []
+
+        def last_token(self) -> int:
+            return 7
+
+        def on_tokens(self, token_ids: Any) -> bool:
+            self.token_ids += token_ids
+            return 5 not in token_ids
+
+    async def run() -> None:
+        talk, express = Talk(first := Server(), second := Server()), Express()
+        await talk.attempts.begin()
+        talk.attempts.hurry(express)
+        first.say("a")
+        assert first.express.last_token() == 7
+        first.express.on_tokens([1, 2])
+        first.end(GONE)
+        await _settle()
+        assert second.express.on_tokens([3])
+        assert first.express.on_tokens([9])
+        assert not second.express.on_tokens([5])
+        assert express.token_ids == [1, 2, 3, 5]
+        assert (first.express.last_token(), second.express.last_token()) == (None, 7)
 
     asyncio.run(run())
 

@@ -42,6 +42,9 @@ class Server:
     def cancel(self) -> None:
         pass
 
+    def hurry(self, express: Any) -> None:
+        pass
+
 
 @pytest.mark.parametrize("is_whole", [True, False])
 def test_usage_is_on_record_before_the_last_event(tmp_path: Path, is_whole: bool) -> None:

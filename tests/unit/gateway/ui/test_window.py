@@ -6,7 +6,8 @@ import pytest
 
 from scalellm_trt.gateway.ui import state
 from scalellm_trt.gateway.ui.latency import percentile_s
-from scalellm_trt.gateway.ui.window import WINDOW_S, Live, Pace, Report, Window
+from scalellm_trt.gateway.ui.pace import Pace
+from scalellm_trt.gateway.ui.window import WINDOW_S, Live, Report, Window
 
 
 class Clock:
