@@ -33,6 +33,7 @@ class RequestRecord:
         correlation_id: the client's `x-correlation-id`.
         key_name: whose API key it came with; never the key.
         tenant: whose request it is, where there are tenants.
+        server: where the request went last, `host:port`.
         num_continued: servers that broke in the middle of the answer, which others continued.
         is_cancelled: the client left before the end.
         trace: its OpenTelemetry spans, where they are asked for.
@@ -50,6 +51,7 @@ class RequestRecord:
     tenant: str | None = None
     is_cancelled: bool = False
     model: str | None = None
+    server: str | None = None
     stream: bool | None = None
     user: str | None = None
     safety_identifier: str | None = None

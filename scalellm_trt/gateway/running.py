@@ -81,8 +81,9 @@ class Running:
             # Triton 2.51 never forgets a request that is cancelled after it ended.
             if self._call is not None and not self._is_over:
                 self._call.cancel()
+            self._record.server = None if self._call is None else self._call.server_url
             if self._record.trace is not None:
-                self._record.trace.end_call(None if self._call is None else self._call.server_url)
+                self._record.trace.end_call(self._record.server)
             self._metrics.running.labels(model).dec()
             self._metrics.live.end()
             self._metrics.generation_tokens.labels(model).inc(self.usage.completion_tokens)

@@ -1,5 +1,7 @@
 """Runs inside tritonserver: a model without a model, that makes one token a step for all live requests together.
 
+A step takes `step_ms`, and `request_ms` more for each request.
+
 It answers a service's token contract. When it sent what is written into a file that the measuring process maps: row =
 the request's `seed`, column = the number of the token, seconds of the monotonic clock; so a token's delay is known and
 not only the gaps, which hide a backlog. A request with `min_tokens` is asked each 2 ms whether its client has gone.
@@ -48,6 +50,7 @@ class TritonPythonModel:
         """Start the thread that makes the steps."""
         parameters = json.loads(args["model_config"])["parameters"]
         self._step_s = float(parameters["step_ms"]["string_value"]) / 1000
+        self._request_s = float(parameters["request_ms"]["string_value"]) / 1000
         path = parameters["emissions"]["string_value"]
         self._emitted = np.memmap(path, dtype=np.float64, mode="r+", shape=(ROWS, COLUMNS))
         self._condition = threading.Condition()
@@ -80,7 +83,7 @@ class TritonPythonModel:
                     return
                 live = list(self._live)
             over = {id(each) for each in live if self._step(each)}
-            due = max(due + self._step_s, time.monotonic())
+            due = max(due + self._step_s + self._request_s * len(live), time.monotonic())
             while (left_s := due - time.monotonic()) > 0:
                 asked = [each for each in live if each.is_asked and id(each) not in over]
                 over |= {id(each) for each in asked if self._has_left(each)}

@@ -1,9 +1,11 @@
-"""Two services of `paced_model`, one with a step of 10 ms and one without, in a repository for server and gateway."""
+"""Services of `paced_model` in a repository for server and gateway: one with a step of 10 ms and one without."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from tokenizers import Tokenizer, decoders, pre_tokenizers
@@ -14,6 +16,9 @@ from scalellm_trt.backends.text_model import TEXT_INPUTS, TEXT_OUTPUTS
 from scalellm_trt.runtime.settings import ServiceSettings
 from scalellm_trt.triton import repository
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
 ROWS, COLUMNS, LEFT = 8192, 512, 511
 NUM_WORDS = 1000
 WORD_LENGTH = 4
@@ -21,7 +26,20 @@ STEPS_MS = {"paced": 10, "unpaced": 0}
 """By the pace's name, which is the service's too."""
 
 
-def write(directory: Path) -> tuple[Path, np.ndarray[tuple[int, int], np.dtype[np.float64]]]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pace:
+    """What a step takes, and what each request adds to it."""
+
+    step_ms: float
+    request_ms: float = 0.0
+
+
+DEFAULT_PACES = {name: Pace(step_ms=step_ms) for name, step_ms in STEPS_MS.items()}
+
+
+def write(
+    directory: Path, paces: Mapping[str, Pace] = DEFAULT_PACES
+) -> tuple[Path, np.ndarray[tuple[int, int], np.dtype[np.float64]]]:
     """Write the repository below `directory`; return its root, and the times that its models will fill in."""
     emissions = directory / "emissions"
     times = np.memmap(emissions, dtype=np.float64, mode="w+", shape=(ROWS, COLUMNS))
@@ -29,9 +47,9 @@ def write(directory: Path) -> tuple[Path, np.ndarray[tuple[int, int], np.dtype[n
     engine.mkdir()
     _write_tokenizer(engine)
     root = directory / "triton_repo"
-    for name, step_ms in STEPS_MS.items():
+    for name, pace in paces.items():
         repository.publish(
-            [_model(name, step_ms, engine, emissions)],
+            [_model(name, pace, engine, emissions)],
             service=name,
             recipe=f"{name}.yaml",
             owner_digest="0" * 64,
@@ -42,7 +60,7 @@ def write(directory: Path) -> tuple[Path, np.ndarray[tuple[int, int], np.dtype[n
     return root, times
 
 
-def _model(name: str, step_ms: int, engine: Path, emissions: Path) -> TritonModel:
+def _model(name: str, pace: Pace, engine: Path, emissions: Path) -> TritonModel:
     settings = ServiceSettings(
         engine="openvino",
         engine_directory="engine",
@@ -60,7 +78,7 @@ def _model(name: str, step_ms: int, engine: Path, emissions: Path) -> TritonMode
         max_batch_size=1,
         inputs=TEXT_INPUTS,
         outputs=TEXT_OUTPUTS,
-        parameters={"step_ms": str(step_ms), "emissions": str(emissions)},
+        parameters={"step_ms": str(pace.step_ms), "request_ms": str(pace.request_ms), "emissions": str(emissions)},
         default_model_filename="paced_model.py",
         source_files={"paced_model.py": Path(__file__).with_name("paced_model.py")},
         directories={"engine": engine},
