@@ -126,14 +126,18 @@ def _run(
 
     given = {key: str(value) if isinstance(value, Path) else value for key, value in overrides.items()}
     given_only = {key: value for key, value in given.items() if value is not None}
-    setup = config_file.load(config, given_only, api_key, admin_key)
+
+    def load() -> Setup:
+        return config_file.load(config, given_only, api_key, admin_key)
+
+    setup = load()
     models = served.load(setup.repository)
 
     def announce(address: str, page: str | None) -> None:
         # In one write: `up` reads both at once.
         print(_announcement(address, models, setup) + ("" if page is None else f"\n  page: {page}"), flush=True)
 
-    launch.run(models, setup, announce)
+    launch.run(models, setup, announce, load)
 
 
 def _announcement(address: str, models: Mapping[str, object], setup: Setup) -> str:

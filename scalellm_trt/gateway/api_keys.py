@@ -112,6 +112,16 @@ class KeyRing:
         self.is_open = api_key is None and file is None
         self._warn()
 
+    def use(self, file: Path | None) -> None:
+        """Take the keys of another file, or of none, from now on.
+
+        Raises:
+            RecipeError: it cannot be used; the keys of before stay.
+        """
+        keys = self._own if file is None else {**self._own, **read(file)}
+        self._file, self._state, self._keys = file, _state(file), keys
+        self.is_open = not self._own and file is None
+
     def name_of(self, key: str) -> str | None:
         """Return whose key this is; None is nobody's. Takes the same time for every wrong key."""
         self._refresh()

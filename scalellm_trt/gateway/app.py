@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -14,7 +16,17 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from scalellm_trt.gateway import content_type, jobs, kserve, openapi, schemas, whole_answer
+from scalellm_trt.errors import RecipeError
+from scalellm_trt.gateway import (
+    content_type,
+    jobs,
+    kserve,
+    openapi,
+    reload_admin,
+    request_log,
+    schemas,
+    whole_answer,
+)
 from scalellm_trt.gateway.admission import Admission
 from scalellm_trt.gateway.api_keys import KeyRing
 from scalellm_trt.gateway.direct_write import writer_of
@@ -25,6 +37,7 @@ from scalellm_trt.gateway.event_stream import EventStream
 from scalellm_trt.gateway.fleet import admin as fleet_admin
 from scalellm_trt.gateway.fleet.fleet import Fleet
 from scalellm_trt.gateway.front import RECORD, Front, json_response
+from scalellm_trt.gateway.hangup import SETTLE_S, Hangup
 from scalellm_trt.gateway.metrics import Metrics
 from scalellm_trt.gateway.replies import ChatDialect, CompletionDialect, PredictDialect
 from scalellm_trt.gateway.running import Running
@@ -41,6 +54,7 @@ if TYPE_CHECKING:
 
     from scalellm_trt.gateway.jobs import Job
     from scalellm_trt.gateway.options import GatewayOptions
+    from scalellm_trt.gateway.reloading import Reloads
     from scalellm_trt.gateway.replies import Dialect, StreamDialect
     from scalellm_trt.gateway.request_log import RequestRecord
     from scalellm_trt.gateway.served import GatewayModel
@@ -65,12 +79,15 @@ class Gateway:
         options: GatewayOptions,
         tenancy: Tenancy | None = None,
         worker: int = 0,
+        reloads: Reloads | None = None,
     ) -> None:
         """Offer `models`; connections are made when the application starts."""
         self.models, self.options, self.metrics = models, options, Metrics()
         self.admission = Admission(options.max_streams, options.max_queue_size, options.queue_timeout_s, self.metrics)
         self.doorway = Doorway()
-        self.reception = (tenancy or Tenancy(options)).opened(worker, self.admission.queue, self.metrics)
+        self.keys = KeyRing(options.api_key, options.key_file)
+        self._tenancy, self._worker, self.reloads = tenancy or Tenancy(options), worker, reloads
+        self.reception = self._tenancy.opened(worker, self.admission.queue, self.metrics)
         self.observer = Observer(models, options, self.metrics, self.admission)
         self.tracing = None if options.otlp_endpoint is None else _tracing(options.otlp_endpoint)
         self._fleet: Fleet | None = None
@@ -85,6 +102,8 @@ class Gateway:
     async def lifespan(self, app: Starlette) -> AsyncGenerator[None, None]:
         """Hold the connections while the application runs."""
         self._fleet = Fleet(self.options, self.metrics)
+        self.look_at_reloads()  # a worker that was started again has missed them
+        self._hear_hangup()
         watch = asyncio.create_task(self._watch())
         try:
             yield
@@ -94,6 +113,37 @@ class Gateway:
                 await asyncio.to_thread(self.tracing.close)
             await self._fleet.close()
 
+    def look_at_reloads(self) -> None:
+        """Take what was read again, by this worker or another one; to be called once a second."""
+        news = None if self.reloads is None else self.reloads.news()
+        if news is None:
+            return
+        try:
+            self.keys.use(news.options.key_file)
+        except RecipeError as error:
+            # It was good a second ago.
+            request_log.LOGGER.error("the keys of before stay", extra={"fields": {"error": error.message}})
+        self.options = news.options
+        self._tenancy.take(news.options.tenants, news.rows)
+        self.reception = self._tenancy.opened(self._worker, self.admission.queue, self.metrics)
+        self.observer.use(news.options)
+        self.fleet.use(news.options)
+
+    def _hear_hangup(self) -> None:
+        """Let SIGHUP read the configuration again, where this process is alone: else it is the parent's to hear."""
+        if self.reloads is None or self.reloads.is_shared:
+            return
+        loop, hangup = asyncio.get_running_loop(), Hangup()
+
+        def settle() -> None:
+            if hangup.is_end:
+                os.kill(os.getpid(), signal.SIGTERM)
+            elif self.reloads is not None:
+                reload_admin.reload(self.reloads)
+                self.look_at_reloads()
+
+        loop.add_signal_handler(signal.SIGHUP, loop.call_later, SETTLE_S, settle)
+
     def _note_present(self) -> None:
         self.metrics.connections.set(self.fleet.num_connections())
         self.metrics.tasks.set(len(asyncio.all_tasks()))
@@ -102,6 +152,7 @@ class Gateway:
         """Keep what other workers and the operator's page say of this one current."""
         while True:
             self._note_present()
+            self.look_at_reloads()
             self.fleet.look_at_draining()
             self.observer.tick(self.fleet.num_connections())
             await asyncio.sleep(WATCH_EVERY_S)
@@ -239,6 +290,7 @@ def make_app(
     tenancy: Tenancy | None = None,
     worker: int = 0,
     admin_port: int | None = None,
+    reloads: Reloads | None = None,
 ) -> ASGIApp:
     """Return the application that offers `models`.
 
@@ -248,11 +300,12 @@ def make_app(
         tenancy: what this process has in common with other workers; None where it is alone.
         worker: its number among them.
         admin_port: connections to it see the operator's page; None where there is none.
+        reloads: reads the configuration again; None where there is none.
 
     Raises:
         RecipeError: the key file or the ledger cannot be used.
     """
-    gateway = Gateway(models, options, tenancy, worker)
+    gateway = Gateway(models, options, tenancy, worker, reloads)
     generating = {
         "/v1/chat/completions": gateway.chat,
         "/v1/completions": gateway.completion,
@@ -269,12 +322,13 @@ def make_app(
         Route("/openapi.json", gateway.describe),
     ]
     app = Starlette(routes=routes, lifespan=gateway.lifespan, exception_handlers={HTTPException: _http_error})
-    keys = KeyRing(options.api_key, options.key_file)
-    app.add_middleware(Front, metrics=gateway.metrics, keys=keys, tracing=gateway.tracing, direct=generating)
+    app.add_middleware(Front, metrics=gateway.metrics, keys=gateway.keys, tracing=gateway.tracing, direct=generating)
     if admin_port is None:
         return app
     admin_routes = [*routes_of_page(gateway.state), *fleet_admin.routes(lambda: gateway.fleet)]
-    return AdminDoor(app, admin_app(admin_routes), admin_port, options)
+    if reloads is not None:
+        admin_routes.append(reload_admin.route(reloads, gateway.look_at_reloads))
+    return AdminDoor(app, admin_app(admin_routes), admin_port, options, gateway.keys)
 
 
 def _tracing(endpoint: str) -> Tracing:

@@ -58,12 +58,17 @@ _TLS_ONLY: Final = ("ca", "certificate", "key")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setup:
-    """Everything that one `scalellm-trt gateway` needs to know."""
+    """Everything that one `scalellm-trt gateway` needs to know.
+
+    Attributes:
+        values: each value of the configuration by its dotted key, defaults included.
+    """
 
     repository: Path
     options: GatewayOptions
     num_workers: int
     log_level: LogLevel
+    values: Mapping[str, object]
 
 
 def load(
@@ -97,7 +102,18 @@ def load(
         options=_options(config, api_key or None, admin_key or None),
         num_workers=config.workers,
         log_level=config.log.level,
+        values=_flat(config.model_dump()),
     )
+
+
+def _flat(tree: Mapping[str, object], prefix: str = "") -> dict[str, object]:
+    values: dict[str, object] = {}
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            values |= _flat(value, f"{prefix}{name}.")
+        else:
+            values[f"{prefix}{name}"] = value
+    return values
 
 
 def _read(path: Path) -> tuple[Section, list[Problem]]:

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scalellm_trt.errors import ToolchainError
-from scalellm_trt.gateway import channels, listening, request_log, server
+from scalellm_trt.gateway import channels, listening, reload_admin, request_log, server
 from scalellm_trt.gateway.api_keys import KeyRing
+from scalellm_trt.gateway.reloading import Reloads
 from scalellm_trt.gateway.tenants.tenancy import Tenancy
 from scalellm_trt.gateway.workers import Workers
 
@@ -30,8 +31,10 @@ if TYPE_CHECKING:
     """Called with the gateway's URL, and with that of the operator's page where there is one."""
 
 
-def run(models: Mapping[str, GatewayModel], setup: Setup, on_listening: OnListening) -> None:
+def run(models: Mapping[str, GatewayModel], setup: Setup, on_listening: OnListening, load: Callable[[], Setup]) -> None:
     """Serve until SIGINT or SIGTERM; `on_listening` is told once connections are taken.
+
+    `load` reads the configuration again, when an operator asks for it.
 
     Raises:
         RecipeError: the address cannot be listened on, or a certificate, the key file or the ledger is not usable.
@@ -49,9 +52,9 @@ def run(models: Mapping[str, GatewayModel], setup: Setup, on_listening: OnListen
     if setup.num_workers == 1:
         with listening.listen(options) as listener, listening.listen_admin(options) as admin:
             on_listening(listening.address(options, listener), listening.page_address(options, admin))
-            server.serve(models, options, listener, admin, context, tenancy)
+            server.serve(models, options, listener, admin, context, tenancy, reloads=Reloads(load, setup, tenancy))
     else:
-        _run_workers(models, setup, context, tenancy, on_listening)
+        _run_workers(models, setup, context, tenancy, on_listening, load)
 
 
 def _run_workers(
@@ -60,6 +63,7 @@ def _run_workers(
     context: ssl.SSLContext | None,
     tenancy: Tenancy,
     on_listening: OnListening,
+    load: Callable[[], Setup],
 ) -> None:
     options = setup.options
     # Another gateway there would share the port unseen: only a socket that shares with nobody finds it.
@@ -67,6 +71,7 @@ def _run_workers(
     with listening.listen_admin(options):
         pass
     metrics = Path(tempfile.mkdtemp(prefix="scalellm-metrics-"))
+    reloads = Reloads(load, setup, tenancy, metrics)
     try:
         # Holds the port while workers come and go; it never listens, so it is never given a connection.
         with listening.bind(options, options.port, is_shared=True) as holder, _admin_socket(options, None) as admin:
@@ -82,7 +87,7 @@ def _run_workers(
                         if each is not None:
                             each.listen(listening.BACKLOG)
                     ready()
-                    server.serve(models, options, listener, own_admin, context, tenancy, index)
+                    server.serve(models, options, listener, own_admin, context, tenancy, index, reloads)
 
             def forget(index: int) -> None:
                 _forget_gauges(metrics, index)
@@ -93,6 +98,7 @@ def _run_workers(
                 work,
                 stop_timeout_s=options.shutdown_timeout_s,
                 on_end=forget,
+                on_hangup=lambda: reload_admin.reload(reloads),
             )
             page = listening.page_address(options, admin)
             workers.run(lambda: on_listening(listening.address(options, holder), page))

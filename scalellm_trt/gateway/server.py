@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from scalellm_trt.gateway.options import GatewayOptions
+    from scalellm_trt.gateway.reloading import Reloads
     from scalellm_trt.gateway.served import GatewayModel
     from scalellm_trt.gateway.tenants.tenancy import Tenancy
 
@@ -30,10 +31,11 @@ def serve(
     context: ssl.SSLContext | None,
     tenancy: Tenancy,
     worker: int = 0,
+    reloads: Reloads | None = None,
 ) -> None:
     """Serve on sockets that listen, until SIGINT or SIGTERM; as `worker` of those that share `tenancy`.
 
-    `admin` is the admin listener's socket, if there is one.
+    `admin` is the admin listener's socket, if there is one; `reloads` reads the configuration again.
 
     Raises:
         KeyboardInterrupt: after the end that a signal asked for.
@@ -42,7 +44,7 @@ def serve(
 
     admin_port = None if admin is None else admin.getsockname()[1]
     config = uvicorn.Config(
-        make_app(models, options, tenancy, worker, admin_port),
+        make_app(models, options, tenancy, worker, admin_port, reloads),
         loop="uvloop",
         http=limited(options, admin_port),
         ws="none",

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final
 
 from scalellm_trt.errors import StageError
 from scalellm_trt.gateway import request_log
+from scalellm_trt.gateway.hangup import SETTLE_S, Hangup
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,7 +49,15 @@ class _Worker:
 class Workers:
     """The parent's side."""
 
-    def __init__(self, num_workers: int, work: Work, *, stop_timeout_s: float, on_end: Callable[[int], None]) -> None:
+    def __init__(
+        self,
+        num_workers: int,
+        work: Work,
+        *,
+        stop_timeout_s: float,
+        on_end: Callable[[int], None],
+        on_hangup: Callable[[], None],
+    ) -> None:
         """Prepare; nothing is started.
 
         Args:
@@ -56,15 +65,18 @@ class Workers:
             work: what each does.
             stop_timeout_s: how long one may take to stop.
             on_end: called with the number of a worker that has ended.
+            on_hangup: called after SIGHUP, unless that says that the terminal is gone: then all end.
         """
         self._workers = [_Worker(index=index) for index in range(num_workers)]
         self._work, self._stop_timeout_s, self._on_end = work, stop_timeout_s, on_end
+        self._on_hangup = on_hangup
         self._num_stops = 0
+        self._hangup, self._hung_up_s = Hangup(), float("inf")
         self._alive = os.pipe()
         self._ready = os.pipe()
 
     def run(self, on_ready: Callable[[], None]) -> None:
-        """Keep the workers running until SIGINT, SIGTERM or SIGHUP; a second signal kills what is left.
+        """Keep the workers running until SIGINT, SIGTERM or a closed terminal; a second signal kills what is left.
 
         Raises:
             StageError: a worker ended before all were ready; all are ended then.
@@ -78,6 +90,7 @@ class Workers:
                 on_ready()
             while not self._num_stops:
                 self._watch()
+                self._hear_hangup()
                 time.sleep(POLL_S)
         finally:
             self._stop()
@@ -87,7 +100,19 @@ class Workers:
                 os.close(descriptor)
 
     def _note_stop(self, number: int, frame: FrameType | None) -> None:
-        self._num_stops += 1
+        if number == signal.SIGHUP and not self._num_stops:
+            self._hung_up_s = time.monotonic()
+        else:
+            self._num_stops += 1
+
+    def _hear_hangup(self) -> None:
+        if time.monotonic() < self._hung_up_s + SETTLE_S:
+            return
+        self._hung_up_s = float("inf")
+        if self._hangup.is_end:
+            self._num_stops += 1
+        else:
+            self._on_hangup()
 
     def _start(self, worker: _Worker) -> None:
         sys.stdout.flush()

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from scalellm_trt.gateway.fleet.attempts import Event
     from scalellm_trt.gateway.fleet.work import Work
     from scalellm_trt.gateway.metrics import Metrics
-    from scalellm_trt.gateway.options import GatewayOptions, ServerOptions
+    from scalellm_trt.gateway.options import GatewayOptions, RoutingOptions, ServerOptions
     from scalellm_trt.gateway.upstream import Listener, Message
 
 DRAIN_LOOK_S = 0.1
@@ -43,8 +43,7 @@ class Fleet:
         self._options, self._metrics = options, metrics
         self._policy = policies.make(routing)
         self._groups = None if routing.groups is None else GroupSwitch(routing.groups)
-        self.max_attempts, self.wait_s = routing.max_attempts, routing.wait_s
-        self.continues_sampled = routing.continue_sampled
+        self._take_limits(routing)
         self._changed = asyncio.Event()
         self._prober = Prober(routing, metrics, self._on_probe)
         shared = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
@@ -54,10 +53,7 @@ class Fleet:
         for server in options.servers:
             self._add(server)
         self._following: asyncio.Task[None] | None = None
-        looked_up = discovery.source(options.discovery)
-        if looked_up is not None:
-            follow = discovery.follow(looked_up, options.discovery.interval_s, options.servers, self.set_servers)
-            self._following = asyncio.get_running_loop().create_task(follow)
+        self._follow()
 
     async def start(self, work: Work, listener: Listener, metadata: Sequence[tuple[str, str]] = ()) -> Attempts:
         """See `work.Servers`."""
@@ -131,8 +127,35 @@ class Fleet:
                 request_log.LOGGER.info("server", extra={"fields": {"server": member.name, "draining": is_draining}})
                 self._changed.set()
 
+    def use(self, options: GatewayOptions) -> None:
+        """Take other servers, routing and discovery from now on; requests that run go on as they began.
+
+        What has not changed keeps what it knows: a policy its beginnings, a server its health and load, discovery the
+        servers that it has found.
+        """
+        before, self._options = self._options, options
+        routing = options.routing
+        if policies.signature(routing) != policies.signature(before.routing):
+            self._policy = policies.make(routing)
+        if routing.groups != before.routing.groups:
+            self._groups = None if routing.groups is None else GroupSwitch(routing.groups)
+        self._take_limits(routing)
+        self._prober.use(routing)
+        for member in self.members:
+            member.health.use(routing.max_failed_probes)
+        if options.servers and (options.servers, options.discovery) != (before.servers, before.discovery):
+            self.set_servers(options.servers)
+        if options.discovery != before.discovery:
+            self._follow()
+
     def set_servers(self, servers: Sequence[ServerOptions]) -> None:
-        """Take other servers from now on: new ones join, missing ones leave once their requests have ended."""
+        """Take other servers from now on: new ones join, missing ones leave once their requests have ended.
+
+        A server whose weight or group alone is another stays as it is.
+        """
+        for member in self.members:
+            same = [server for server in servers if (server.name, server.url) == (member.name, member.options.url)]
+            member.options = same[0] if same else member.options
         for member in [member for member in self.members if member.options not in servers]:
             self.members.remove(member)
             task = asyncio.get_running_loop().create_task(self._see_off(member))
@@ -154,6 +177,21 @@ class Fleet:
         await asyncio.gather(*self._leaving, return_exceptions=True)
         for member in self.members:
             await member.upstream.close()
+
+    def _take_limits(self, routing: RoutingOptions) -> None:
+        self.max_attempts, self.wait_s = routing.max_attempts, routing.wait_s
+        self.continues_sampled = routing.continue_sampled
+
+    def _follow(self) -> None:
+        """Look for servers where the options say, and no longer where they said."""
+        if self._following is not None:
+            self._following.cancel()
+            self._following = None
+        found = discovery.source(self._options.discovery)
+        if found is not None:
+            known = [member.options for member in self.members]
+            follow = discovery.follow(found, self._options.discovery.interval_s, known, self.set_servers)
+            self._following = asyncio.get_running_loop().create_task(follow)
 
     def _add(self, server: ServerOptions) -> None:
         health = Health(self._options.routing.max_failed_probes, time.monotonic)

@@ -43,6 +43,10 @@ class Health:
         self.num_failed_probes = 0
         self.error, self.error_time_s = "", 0.0
 
+    def use(self, max_failed_probes: int) -> None:
+        """Take another limit from now on."""
+        self._max_failed_probes = max_failed_probes
+
     @property
     def is_good(self) -> bool:
         """Whether it may be given requests."""

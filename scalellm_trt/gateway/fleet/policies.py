@@ -38,6 +38,11 @@ def make(options: RoutingOptions) -> Policy:
     return simple[options.policy]()
 
 
+def signature(options: RoutingOptions) -> tuple[object, ...]:
+    """Return what tells one policy from another: with an equal one `make` would make the same."""
+    return options.policy, options.prefix_block_tokens, options.prefix_load_factor
+
+
 class LeastTokens:
     """The one with the fewest outstanding tokens for its weight; equal ones take turns."""
 

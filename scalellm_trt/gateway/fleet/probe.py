@@ -27,6 +27,10 @@ class Prober:
         self._options, self._metrics, self._on_probe = options, metrics, on_probe
         self._tasks: dict[Member, asyncio.Task[None]] = {}
 
+    def use(self, options: RoutingOptions) -> None:
+        """Ask as `options` say from now on."""
+        self._options = options
+
     def watch(self, member: Member) -> None:
         """Ask a server from now on."""
         self._tasks[member] = asyncio.get_running_loop().create_task(self._watch(member))

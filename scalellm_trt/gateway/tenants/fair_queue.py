@@ -89,6 +89,7 @@ class _Class:
         line = self.lines.get(flow.name)
         if line is None:
             line = self.lines[flow.name] = _Line(flow)
+        line.flow = flow  # its weight may have changed
         if not line.waiting:
             first = self.first()
             now = self.virtual_time if first is None else min(self.virtual_time, first.counter)

@@ -53,11 +53,13 @@ class Quota:
         self._is_limited = tenant.is_limited
 
     def fill(self) -> None:
-        """Let the buckets be full: once, before there are workers."""
+        """Let the buckets be full: once, before a worker has the tenant.
+
+        What is not limited is full too, whatever limit comes later: a level is never above its bucket's size.
+        """
         now_s = self._clock()
-        for number, bucket in ((_REQUESTS, self._requests), (_TOKENS, self._tokens)):
-            if bucket is not None:
-                self._row.write(number, bucket.per_minute, now_s)
+        for number in (_REQUESTS, _TOKENS):
+            self._row.write(number, float("inf"), now_s)
 
     def enter(self, levels: Levels) -> None:
         """Take one request; `leave` gives its place back, however it ends.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Final
 
+from scalellm_trt.errors import Problem, RecipeError
 from scalellm_trt.gateway.tenants import ledger
 from scalellm_trt.gateway.tenants.account import open_account
 from scalellm_trt.gateway.tenants.ledger import Ledger
@@ -14,7 +15,7 @@ from scalellm_trt.gateway.tenants.tenant import DEFAULT_NAME, with_default
 from scalellm_trt.gateway.tenants.visit import Visit
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from contextlib import AbstractContextManager
 
     from scalellm_trt.gateway.metrics import Metrics
@@ -25,10 +26,16 @@ if TYPE_CHECKING:
     from scalellm_trt.gateway.tenants.tenant import Tenant
 
 _NOBODY: Final = nullcontext()
+SPARE_ROWS: Final = 1024
+"""Of tenants that come while the gateway runs; memory that nobody uses is not taken."""
 
 
 class Tenancy:
-    """What all workers share."""
+    """What all workers share.
+
+    Attributes:
+        rows: each tenant's place in the shared memory, by name.
+    """
 
     def __init__(self, options: GatewayOptions, num_workers: int = 1) -> None:
         """Let every tenant have all that it may.
@@ -39,20 +46,48 @@ class Tenancy:
         self._directory = options.ledger_directory
         if self._directory is not None:
             ledger.prepare(self._directory)
-        has_any = options.tenants or self._directory is not None
-        self._tenants = with_default(options.tenants) if has_any else ()
-        self._cells = SharedCells(len(self._tenants), num_workers)
-        for number, tenant in enumerate(self._tenants):
-            Quota(tenant, self._cells.row(number)).fill()
+        self._book: Ledger | None = None
+        self._tenants = self._counted(options.tenants)
+        self._num_rows = len(self._tenants) + SPARE_ROWS
+        self._cells = SharedCells(self._num_rows, num_workers)
+        self.rows: Mapping[str, int] = {}
+        self.rows = self.with_rows(options.tenants, {})
+
+    def with_rows(self, tenants: Sequence[Tenant], rows: Mapping[str, int]) -> Mapping[str, int]:
+        """Return `rows` with one for each new tenant, who may have all of its limits; for whoever lets workers know.
+
+        A row is never given to another tenant: requests of one that is gone may still run.
+
+        Raises:
+            RecipeError: there is no place for so many in the shared memory.
+        """
+        found = dict(rows)
+        for tenant in self._counted(tenants):
+            if tenant.name not in found:
+                if len(found) == self._num_rows:
+                    message = f"more than {SPARE_ROWS} tenants were added since the gateway was started"
+                    raise RecipeError([Problem(key="tenants", message=message, hint="Start it anew.")])
+                found[tenant.name] = len(found)
+                Quota(tenant, self._cells.row(found[tenant.name])).fill()
+        return found
+
+    def take(self, tenants: Sequence[Tenant], rows: Mapping[str, int]) -> None:
+        """Have other tenants from now on; `rows` is what `with_rows` said of them. Open the doors again then."""
+        self._tenants, self.rows = self._counted(tenants), rows
+
+    def _counted(self, tenants: Sequence[Tenant]) -> Sequence[Tenant]:
+        """Return those that are counted: none where nobody is to be."""
+        return with_default(tenants) if tenants or self._directory is not None else ()
 
     def opened(self, worker: int, queue: FairQueue, metrics: Metrics) -> Reception:
         """Return what lets requests in, in one worker."""
         default: Account | None = None
-        book = None if self._directory is None else Ledger(self._directory)
+        if self._book is None and self._directory is not None:
+            self._book = Ledger(self._directory)
         by_key: dict[str, Account] = {}
-        for number, tenant in enumerate(self._tenants):
-            quota = Quota(tenant, self._cells.row(number, worker))
-            account = open_account(tenant, quota, queue, book, metrics)
+        for tenant in self._tenants:
+            quota = Quota(tenant, self._cells.row(self.rows[tenant.name], worker))
+            account = open_account(tenant, quota, queue, self._book, metrics)
             by_key |= dict.fromkeys(tenant.key_names, account)
             default = account if tenant.name == DEFAULT_NAME else default
         return Reception(by_key, default)

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.types import ASGIApp, Receive, Scope, Send
 
+    from scalellm_trt.gateway.api_keys import KeyRing
     from scalellm_trt.gateway.options import GatewayOptions
     from scalellm_trt.gateway.ui.state import State
 
@@ -40,11 +41,11 @@ _LOOPBACK_NAMES: Final = frozenset({"localhost", "127.0.0.1", "[::1]"})
 class AdminDoor:
     """ASGI in front of the whole gateway: who came in by the admin listener may see its paths."""
 
-    def __init__(self, app: ASGIApp, admin: ASGIApp, port: int, options: GatewayOptions) -> None:
-        """Let those that came in by `port` see `admin` beside `app`."""
+    def __init__(self, app: ASGIApp, admin: ASGIApp, port: int, options: GatewayOptions, keys: KeyRing) -> None:
+        """Let those that came in by `port` see `admin` beside `app`, whose clients need one of `keys`."""
         self._app, self._admin, self._port = app, admin, port
         self._is_loopback = is_loopback(options.admin_host)
-        self._has_api_keys = options.needs_key
+        self._keys = keys
         self._key_digest = None if options.admin_key is None else digest(options.admin_key)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -78,7 +79,7 @@ class AdminDoor:
         The page itself says nothing and can be had without. So can what asks for a client's key; an API that is open to
         everybody is not, for its own listener may be open on loopback only.
         """
-        asks_for_other_key = self._has_api_keys and path.startswith(_ASKED_BY_CLIENTS)
+        asks_for_other_key = not self._keys.is_open and path.startswith(_ASKED_BY_CLIENTS)
         if self._key_digest is None or asks_for_other_key or _FILES.fullmatch(path):
             return
         scheme, _, key = headers.get("authorization", "").partition(" ")

@@ -39,6 +39,10 @@ class Observer:
         shared = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
         self._board = None if shared is None else Board(Path(shared))
 
+    def use(self, options: GatewayOptions) -> None:
+        """Tell of other options from now on."""
+        self._options = options
+
     def tick(self, num_connections: int) -> None:
         """Take note of what is so now; to be called once a second."""
         self._window.sample(waiting=self._admission.num_waiting)

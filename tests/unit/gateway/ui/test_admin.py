@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from starlette.responses import PlainTextResponse
 
+from scalellm_trt.gateway.api_keys import KeyRing
 from scalellm_trt.gateway.options import GatewayOptions
 from scalellm_trt.gateway.ui import files
 from scalellm_trt.gateway.ui import state as states
@@ -56,7 +57,8 @@ async def _state() -> State:
 
 
 def _door(options: GatewayOptions) -> ASGIApp:
-    return AdminDoor(PlainTextResponse("the API"), admin_app(routes_of_page(_state)), ADMIN_PORT, options)
+    keys = KeyRing(options.api_key, options.key_file)
+    return AdminDoor(PlainTextResponse("the API"), admin_app(routes_of_page(_state)), ADMIN_PORT, options, keys)
 
 
 def _get(
