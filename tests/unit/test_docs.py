@@ -24,7 +24,7 @@ PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md")]
 PAGES += [ROOT / "docs" / f"{name}.md" for name in ("guide", "gpu", "decisions", "benchmarks")]
 COMMANDS = dict(commands())
 BLOCK = re.compile(r"^```bash\n(.*?)^```", re.MULTILINE | re.DOTALL)
-SHELL_WORDS = {"source", "pip", "curl", "pytest", "python", "python3", "docker", "ssh"}
+SHELL_WORDS = {"source", "pip", "curl", "pytest", "python", "python3", "docker", "ssh", "kill"}
 
 
 def _lines(page: Path) -> Iterator[list[str]]:

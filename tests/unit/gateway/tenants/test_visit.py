@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 class Server:
     """An upstream whose call brings two tokens and an end of the test's choice."""
 
+    server_url = None
+
     def __init__(self, end: Any) -> None:
         self._end = end
 
