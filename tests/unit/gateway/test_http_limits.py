@@ -144,15 +144,21 @@ def test_what_is_no_http_is_400(gateway: RunningGateway) -> None:
 
 def test_a_wrong_key_is_401_and_a_right_one_is_named_in_the_log(gateway: RunningGateway, server: TokenServer) -> None:
     url = f"{gateway.url}/v1/completions"
-    assert httpx.post(url, content=_body()).status_code == 401
-    assert httpx.post(url, content=_body(), headers={"authorization": "Bearer bad"}).status_code == 401
-    assert httpx.post(url, content=_body(), headers={"authorization": "Bearer good"}).status_code == 200
+    given = {"key-none": "", "key-bad": "Bearer bad", "key-good": "Bearer good"}
+    statuses = [
+        httpx.post(url, content=_body(), headers={"authorization": value, "x-request-id": name}).status_code
+        for name, value in given.items()
+    ]
+    assert statuses == [401, 401, 200]
     deadline = time.monotonic() + 30
-    while "alice" not in {line.get("key_name") for line in gateway.lines()}:  # a line is written after its answer
+    names: dict[object, object] = {}
+    while len(names) < len(given):  # a line is written after its answer
         assert time.monotonic() < deadline
+        names = {
+            line["request_id"]: line.get("key_name") for line in gateway.lines() if line.get("request_id") in given
+        }
         time.sleep(0.01)
-    lines = [line for line in gateway.lines() if line.get("path") == "/v1/completions"]
-    assert [line.get("key_name") for line in lines[-3:]] == [None, None, "alice"]
+    assert names == {"key-none": None, "key-bad": None, "key-good": "alice"}
     text = gateway.log.read_text()
     assert "Bearer good" not in text
     assert "Bearer bad" not in text
