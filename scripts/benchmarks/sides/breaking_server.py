@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-Harm = Literal["kill", "stop", "hole", "restart"]
+Harm = Literal["kill", "stop", "hole", "restart", "none"]
 
 
 @dataclass(slots=True)
@@ -68,12 +68,14 @@ class Server:
             self.signal(signal.SIGSTOP)
         elif harm == "hole":
             self.wire.hold()
-        else:
+        elif harm == "restart":
             os.kill(self.running.pid, signal.SIGTERM)
 
     def recover(self, harm: Harm) -> None:
         """Let it be there again, as it was or as a new process."""
         assert self.wire is not None
+        if harm == "none":
+            return
         if harm == "hole":
             self.wire.mend()
             return
