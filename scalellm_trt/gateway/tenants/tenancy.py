@@ -6,8 +6,10 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING, Final
 
 from scalellm_trt.errors import Problem, RecipeError
+from scalellm_trt.gateway import request_log
 from scalellm_trt.gateway.tenants import ledger
 from scalellm_trt.gateway.tenants.account import open_account
+from scalellm_trt.gateway.tenants.kept_levels import FILE_NAME, fleeting_levels, kept_levels
 from scalellm_trt.gateway.tenants.ledger import Ledger
 from scalellm_trt.gateway.tenants.quota import Quota
 from scalellm_trt.gateway.tenants.shared_cells import SharedCells
@@ -15,7 +17,7 @@ from scalellm_trt.gateway.tenants.tenant import DEFAULT_NAME, with_default
 from scalellm_trt.gateway.tenants.visit import Visit
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
     from contextlib import AbstractContextManager
 
     from scalellm_trt.gateway.metrics import Metrics
@@ -38,7 +40,7 @@ class Tenancy:
     """
 
     def __init__(self, options: GatewayOptions, num_workers: int = 1) -> None:
-        """Let every tenant have all that it may.
+        """Let every tenant have all that it may, or what was left of that before a restart.
 
         Raises:
             RecipeError: the ledger cannot be written.
@@ -49,12 +51,16 @@ class Tenancy:
         self._book: Ledger | None = None
         self._tenants = self._counted(options.tenants)
         self._num_rows = len(self._tenants) + SPARE_ROWS
-        self._cells = SharedCells(self._num_rows, num_workers)
+        file = None if self._directory is None else self._directory / FILE_NAME
+        levels = fleeting_levels(self._num_rows) if file is None else kept_levels(file, self._num_rows)
+        self._cells = SharedCells(self._num_rows, num_workers, levels)
         self.rows: Mapping[str, int] = {}
         self.rows = self.with_rows(options.tenants, {})
 
     def with_rows(self, tenants: Sequence[Tenant], rows: Mapping[str, int]) -> Mapping[str, int]:
-        """Return `rows` with one for each new tenant, who may have all of its limits; for whoever lets workers know.
+        """Return `rows` with one for each new tenant; for whoever lets workers know.
+
+        It may have all of its limits, or what the ledger's directory says was left of them before a restart.
 
         A row is never given to another tenant: requests of one that is gone may still run.
 
@@ -67,8 +73,9 @@ class Tenancy:
                 if len(found) == self._num_rows:
                     message = f"more than {SPARE_ROWS} tenants were added since the gateway was started"
                     raise RecipeError([Problem(key="tenants", message=message, hint="Start it anew.")])
-                found[tenant.name] = len(found)
-                Quota(tenant, self._cells.row(found[tenant.name])).fill()
+                found[tenant.name] = row = len(found)
+                if not self._cells.claim(row, tenant.name):
+                    Quota(tenant, self._cells.row(row)).fill()
         return found
 
     def take(self, tenants: Sequence[Tenant], rows: Mapping[str, int]) -> None:
@@ -95,6 +102,15 @@ class Tenancy:
     def forget(self, worker: int) -> None:
         """Forget what a worker that has ended had open."""
         self._cells.forget(worker)
+
+
+def warn_of_models(tenants: Sequence[Tenant], offered: Collection[str]) -> None:
+    """Say in the log what tenants may ask for and nobody offers: a slip of the pen locks a tenant out."""
+    for tenant in tenants:
+        unknown = sorted((tenant.models or frozenset()) - set(offered))
+        if unknown:
+            fields = {"key": f"tenants.{tenant.name}.models", "unknown": unknown, "offered": sorted(offered)}
+            request_log.LOGGER.warning("a tenant may ask for models that are not there", extra={"fields": fields})
 
 
 class Reception:
