@@ -52,6 +52,7 @@ if TYPE_CHECKING:
 
     from starlette.types import ASGIApp, Send
 
+    from scalellm_trt.gateway.fleet.server_load import SharedLoads
     from scalellm_trt.gateway.jobs import Job
     from scalellm_trt.gateway.options import GatewayOptions
     from scalellm_trt.gateway.reloading import Reloads
@@ -80,6 +81,7 @@ class Gateway:
         tenancy: Tenancy | None = None,
         worker: int = 0,
         reloads: Reloads | None = None,
+        loads: SharedLoads | None = None,
     ) -> None:
         """Offer `models`; connections are made when the application starts."""
         self.models, self.options, self.metrics = models, options, Metrics()
@@ -90,6 +92,7 @@ class Gateway:
         self.reception = self._tenancy.opened(worker, self.admission.queue, self.metrics)
         self.observer = Observer(models, options, self.metrics, self.admission)
         self.tracing = None if options.otlp_endpoint is None else _tracing(options.otlp_endpoint)
+        self._load_of = None if loads is None else partial(loads.of, worker=worker)
         self._fleet: Fleet | None = None
 
     @property
@@ -101,7 +104,7 @@ class Gateway:
     @asynccontextmanager
     async def lifespan(self, app: Starlette) -> AsyncGenerator[None, None]:
         """Hold the connections while the application runs."""
-        self._fleet = Fleet(self.options, self.metrics)
+        self._fleet = Fleet(self.options, self.metrics, self._load_of)
         self.look_at_reloads()  # a worker that was started again has missed them
         self._hear_hangup()
         watch = asyncio.create_task(self._watch())
@@ -291,6 +294,7 @@ def make_app(
     worker: int = 0,
     admin_port: int | None = None,
     reloads: Reloads | None = None,
+    loads: SharedLoads | None = None,
 ) -> ASGIApp:
     """Return the application that offers `models`.
 
@@ -301,11 +305,12 @@ def make_app(
         worker: its number among them.
         admin_port: connections to it see the operator's page; None where there is none.
         reloads: reads the configuration again; None where there is none.
+        loads: what all workers do at each server; None where this one is alone.
 
     Raises:
         RecipeError: the key file or the ledger cannot be used.
     """
-    gateway = Gateway(models, options, tenancy, worker, reloads)
+    gateway = Gateway(models, options, tenancy, worker, reloads, loads)
     generating = {
         "/v1/chat/completions": gateway.chat,
         "/v1/completions": gateway.completion,

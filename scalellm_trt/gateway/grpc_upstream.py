@@ -58,6 +58,10 @@ class GrpcUpstream:
         for call in list(self._live):
             call.fail(ApiError(503, reason, code="upstream_unavailable"))
 
+    def last_received_s(self) -> float | None:
+        """See `Upstream`: the library does not tell."""
+        return None
+
     def num_connections(self) -> int:
         """See `Upstream`."""
         import grpc

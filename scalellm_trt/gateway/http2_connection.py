@@ -66,7 +66,7 @@ class Connection(asyncio.Protocol):
         self._max_frame = h2.MAX_FRAME_SIZE
         self._stream_window = self._send_window = h2.DEFAULT_WINDOW
         self._num_received = 0
-        self._heard_s = self._pinged_s = 0.0
+        self._heard_s = self._pinged_s = self.received_s = 0.0
         self._num_pings = 0
         self._timer: asyncio.TimerHandle | None = None
 
@@ -121,7 +121,7 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """See `asyncio.Protocol`."""
-        self._heard_s = time.monotonic()
+        self._heard_s = self.received_s = time.monotonic()
         try:
             for kind, flags, stream_id, payload in self._frames.feed(data):
                 if self._headers is not None and kind != h2.CONTINUATION:

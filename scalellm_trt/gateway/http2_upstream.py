@@ -74,6 +74,10 @@ class Http2Upstream:
         for slot in self._slots:
             slot.abandon(reason)
 
+    def last_received_s(self) -> float | None:
+        """See `Upstream`."""
+        return max((slot.received_s for slot in self._slots), default=0.0) or None
+
     def num_connections(self) -> int:
         """See `Upstream`."""
         return sum(slot.is_open for slot in self._slots)
@@ -187,6 +191,10 @@ class _Slot:
     @property
     def is_open(self) -> bool:
         return self._connection is not None and self._connection.is_open
+
+    @property
+    def received_s(self) -> float:
+        return 0.0 if self._connection is None else self._connection.received_s
 
     async def connect(self) -> Connection:
         """Return the connection that takes calls; open one where there is none.

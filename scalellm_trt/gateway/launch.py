@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 from scalellm_trt.errors import ToolchainError
 from scalellm_trt.gateway import channels, listening, reload_admin, request_log, server
 from scalellm_trt.gateway.api_keys import KeyRing
+from scalellm_trt.gateway.fleet.server_load import SharedLoads
 from scalellm_trt.gateway.reloading import Reloads
-from scalellm_trt.gateway.tenants.tenancy import Tenancy
+from scalellm_trt.gateway.tenants.tenancy import Tenancy, warn_of_models
 from scalellm_trt.gateway.workers import Workers
 
 if TYPE_CHECKING:
@@ -49,10 +50,12 @@ def run(models: Mapping[str, GatewayModel], setup: Setup, on_listening: OnListen
     KeyRing(options.api_key, options.key_file)
     _check_tracing(options)
     tenancy = Tenancy(options, setup.num_workers)
+    warn_of_models(options.tenants, models)
     if setup.num_workers == 1:
         with listening.listen(options) as listener, listening.listen_admin(options) as admin:
             on_listening(listening.address(options, listener), listening.page_address(options, admin))
-            server.serve(models, options, listener, admin, context, tenancy, reloads=Reloads(load, setup, tenancy))
+            reloads = Reloads(load, setup, tenancy, None, models)
+            server.serve(models, options, listener, admin, context, tenancy, reloads=reloads)
     else:
         _run_workers(models, setup, context, tenancy, on_listening, load)
 
@@ -71,7 +74,7 @@ def _run_workers(
     with listening.listen_admin(options):
         pass
     metrics = Path(tempfile.mkdtemp(prefix="scalellm-metrics-"))
-    reloads = Reloads(load, setup, tenancy, metrics)
+    reloads, loads = Reloads(load, setup, tenancy, metrics, models), SharedLoads(setup.num_workers)
     try:
         # Holds the port while workers come and go; it never listens, so it is never given a connection.
         with listening.bind(options, options.port, is_shared=True) as holder, _admin_socket(options, None) as admin:
@@ -87,11 +90,12 @@ def _run_workers(
                         if each is not None:
                             each.listen(listening.BACKLOG)
                     ready()
-                    server.serve(models, options, listener, own_admin, context, tenancy, index, reloads)
+                    server.serve(models, options, listener, own_admin, context, tenancy, index, reloads, loads)
 
             def forget(index: int) -> None:
                 _forget_gauges(metrics, index)
                 tenancy.forget(index)
+                loads.forget(index)
 
             workers = Workers(
                 setup.num_workers,

@@ -84,6 +84,7 @@ class RoutingOptions:
         continue_sampled: sampled answers are continued elsewhere, too, with other tokens than they would have had.
         probe_interval_s, probe_timeout_s: each server is asked so often whether it is ready, and has so long to answer.
         max_failed_probes: so many in a row, and what the server is working on is given up.
+        silent_after_s: one is enough where nothing at all has come from the server for so long.
     """
 
     policy: PolicyName = "least_tokens"
@@ -96,6 +97,7 @@ class RoutingOptions:
     probe_interval_s: float = 1.0
     probe_timeout_s: float = 1.0
     max_failed_probes: int = 3
+    silent_after_s: float = 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

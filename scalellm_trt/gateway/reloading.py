@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Final
 
 from scalellm_trt.gateway import request_log
 from scalellm_trt.gateway.api_keys import KeyRing
+from scalellm_trt.gateway.tenants.tenancy import warn_of_models
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from scalellm_trt.gateway.config_file import Setup
@@ -59,7 +60,14 @@ class Outcome:
 class Reloads:
     """What one process knows of it. To be made before workers are forked."""
 
-    def __init__(self, load: Callable[[], Setup], setup: Setup, tenancy: Tenancy, shared: Path | None = None) -> None:
+    def __init__(
+        self,
+        load: Callable[[], Setup],
+        setup: Setup,
+        tenancy: Tenancy,
+        shared: Path | None = None,
+        offered: Collection[str] = (),
+    ) -> None:
         """Begin with what is in use now.
 
         Args:
@@ -67,7 +75,9 @@ class Reloads:
             setup: what `load` returned before.
             tenancy: gives tenants their rows.
             shared: a directory of all workers; None where there is one.
+            offered: names of the models that tenants may ask for.
         """
+        self._offered = offered
         self._load, self._setup, self._tenancy = load, setup, tenancy
         self._file = None if shared is None else shared / FILE_NAME
         self._state: tuple[int, int] | None = None
@@ -102,6 +112,7 @@ class Reloads:
                 if not _is_live(key) and setup.values.get(key) != self._setup.values.get(key)
             ),
         )
+        warn_of_models(setup.options.tenants, self._offered)
         fields = {"changed": outcome.changed, "needs_restart": outcome.restart or None}
         request_log.LOGGER.info("configuration read again", extra={"fields": fields})
         return outcome

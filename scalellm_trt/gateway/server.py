@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import Mapping
 
+    from scalellm_trt.gateway.fleet.server_load import SharedLoads
     from scalellm_trt.gateway.options import GatewayOptions
     from scalellm_trt.gateway.reloading import Reloads
     from scalellm_trt.gateway.served import GatewayModel
@@ -32,10 +33,12 @@ def serve(
     tenancy: Tenancy,
     worker: int = 0,
     reloads: Reloads | None = None,
+    loads: SharedLoads | None = None,
 ) -> None:
     """Serve on sockets that listen, until SIGINT or SIGTERM; as `worker` of those that share `tenancy`.
 
-    `admin` is the admin listener's socket, if there is one; `reloads` reads the configuration again.
+    `admin` is the admin listener's socket, if there is one; `reloads` reads the configuration again, `loads`
+    is what all workers do at each server.
 
     Raises:
         KeyboardInterrupt: after the end that a signal asked for.
@@ -44,7 +47,7 @@ def serve(
 
     admin_port = None if admin is None else admin.getsockname()[1]
     config = uvicorn.Config(
-        make_app(models, options, tenancy, worker, admin_port, reloads),
+        make_app(models, options, tenancy, worker, admin_port, reloads, loads),
         loop="uvloop",
         http=limited(options, admin_port),
         ws="none",

@@ -89,6 +89,10 @@ class Upstream(Protocol):
         """End every call, and break the connections: they fail with 503 as if the server were gone."""
         ...
 
+    def last_received_s(self) -> float | None:
+        """Return when anything last came from the server, by `time.monotonic`; None if that is not known."""
+        ...
+
     def num_connections(self) -> int:
         """Return how many connections stand."""
         ...

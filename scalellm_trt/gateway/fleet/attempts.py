@@ -160,6 +160,7 @@ class Attempts:
         has_begun = self._work.has_begun
         self._servers.note("lost" if reason else "continued" if has_begun else "retried", lost)
         fields = {"server": lost.name, "error": error.message, "has_begun": has_begun, "not_continued": reason}
+        fields["sampled"] = self._work.is_sampled  # then it goes on, but not as it would have
         request_log.LOGGER.warning("a server lost a request", extra={"fields": fields})
         if reason is not None:
             return False

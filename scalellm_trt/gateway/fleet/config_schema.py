@@ -107,6 +107,11 @@ class RoutingSection(_Section):
         default=_DEFAULTS.max_failed_probes,
         description="after so many in a row, other servers go on with what it was working on",
     )
+    silent_after_s: _Seconds = Field(
+        default=_DEFAULTS.silent_after_s,
+        description="they do so sooner if it has sent nothing for so long, neither tokens nor answers, though it was "
+        "asked",
+    )
 
 
 def to_servers(sections: Mapping[str, ServerSection]) -> tuple[ServerOptions, ...]:

@@ -19,9 +19,10 @@ from scalellm_trt.gateway.fleet.member import Member
 from scalellm_trt.gateway.fleet.probe import Prober
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
     from scalellm_trt.gateway.fleet.attempts import Event
+    from scalellm_trt.gateway.fleet.server_load import ServerLoad
     from scalellm_trt.gateway.fleet.work import Work
     from scalellm_trt.gateway.metrics import Metrics
     from scalellm_trt.gateway.options import GatewayOptions, RoutingOptions, ServerOptions
@@ -37,8 +38,14 @@ class Fleet:
         max_attempts, wait_s, continues_sampled: see `attempts.Choice`.
     """
 
-    def __init__(self, options: GatewayOptions, metrics: Metrics) -> None:
-        """Begin with the servers that `options` name, and ask them whether they are ready."""
+    def __init__(
+        self, options: GatewayOptions, metrics: Metrics, load_of: Callable[[str], ServerLoad] | None = None
+    ) -> None:
+        """Begin with the servers that `options` name, and ask them whether they are ready.
+
+        `load_of` says what all workers do at an address; None where this one is alone.
+        """
+        self._load_of = load_of
         routing = options.routing
         self._options, self._metrics = options, metrics
         self._policy = policies.make(routing)
@@ -142,7 +149,7 @@ class Fleet:
         self._take_limits(routing)
         self._prober.use(routing)
         for member in self.members:
-            member.health.use(routing.max_failed_probes)
+            member.health.use(routing.max_failed_probes, routing.silent_after_s)
         if options.servers and (options.servers, options.discovery) != (before.servers, before.discovery):
             self.set_servers(options.servers)
         if options.discovery != before.discovery:
@@ -194,8 +201,10 @@ class Fleet:
             self._following = asyncio.get_running_loop().create_task(follow)
 
     def _add(self, server: ServerOptions) -> None:
-        health = Health(self._options.routing.max_failed_probes, time.monotonic)
-        member = Member(server, upstreams.make(self._options, server.url), health)
+        routing = self._options.routing
+        health = Health(routing.max_failed_probes, time.monotonic, routing.silent_after_s)
+        load = None if self._load_of is None else self._load_of(server.url)
+        member = Member(server, upstreams.make(self._options, server.url), health, load)
         self.members.append(member)
         self._prober.watch(member)
 
@@ -203,7 +212,7 @@ class Fleet:
         """Wait until a server that left has nothing to do for us any more."""
         self._prober.forget(member)
         try:
-            while member.num_running:
+            while member.num_own_running:
                 await asyncio.sleep(DRAIN_LOOK_S)
         finally:
             await member.upstream.close()
@@ -221,6 +230,6 @@ class Fleet:
         """Let those that wait look again; take from a silent server what others can do."""
         if member.health.is_good:
             self._changed.set()
-        elif member.health.is_silent and member.num_running and any(other.health.is_good for other in self.members):
+        elif member.health.is_silent and member.num_own_running and any(other.health.is_good for other in self.members):
             reason = f"the model's server at {member.options.url} does not answer: {member.health.error}"
             member.upstream.abandon(reason)

@@ -28,24 +28,26 @@ class Health:
         error_time_s: when, in seconds since 1970.
     """
 
-    def __init__(self, max_failed_probes: int, now: Callable[[], float]) -> None:
+    def __init__(self, max_failed_probes: int, now: Callable[[], float], silent_after_s: float = float("inf")) -> None:
         """Begin in good faith: nobody has asked the server yet.
 
         Args:
             max_failed_probes: so many in a row say that the server does not answer.
             now: a clock in seconds.
+            silent_after_s: one says so too, if nothing else has come from the server for so long.
         """
-        self._max_failed_probes = max_failed_probes
+        self._max_failed_probes, self._silent_after_s = max_failed_probes, silent_after_s
         self._now = now
+        self._silence_s = 0.0
         self._ejection_s = 0.0
         self._ejected_until_s = self._ejected_s = float("-inf")
         self._has_broken = False
         self.num_failed_probes = 0
         self.error, self.error_time_s = "", 0.0
 
-    def use(self, max_failed_probes: int) -> None:
-        """Take another limit from now on."""
-        self._max_failed_probes = max_failed_probes
+    def use(self, max_failed_probes: int, silent_after_s: float) -> None:
+        """Take other limits from now on."""
+        self._max_failed_probes, self._silent_after_s = max_failed_probes, silent_after_s
 
     @property
     def is_good(self) -> bool:
@@ -54,11 +56,21 @@ class Health:
 
     @property
     def is_silent(self) -> bool:
-        """Whether it has left so many probes unanswered that what it is working on must be given up."""
-        return self.num_failed_probes >= self._max_failed_probes
+        """Whether it has been silent for so long that what it is working on must be given up.
 
-    def on_probe(self, error: str | None) -> None:
-        """Take the answer to a probe: None if it is ready, else what is wrong."""
+        It has left several probes unanswered, or one while streams of tokens, too, brought nothing.
+        """
+        has_said_nothing = self.num_failed_probes > 0 and self._silence_s >= self._silent_after_s
+        return has_said_nothing or self.num_failed_probes >= self._max_failed_probes
+
+    def on_probe(self, error: str | None, silence_s: float = 0.0) -> None:
+        """Take the answer to a probe.
+
+        Args:
+            error: None if it is ready, else what is wrong.
+            silence_s: since when nothing has come from the server, on any stream.
+        """
+        self._silence_s = silence_s
         if error is None:
             self.num_failed_probes, self._has_broken = 0, False
         else:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
+from scalellm_trt.gateway.fleet.server_load import OwnLoad
+
 if TYPE_CHECKING:
     from scalellm_trt.gateway.fleet.health import Health
+    from scalellm_trt.gateway.fleet.server_load import ServerLoad
     from scalellm_trt.gateway.options import ServerOptions
     from scalellm_trt.gateway.upstream import Upstream
 
@@ -14,16 +17,16 @@ class Member:
     """A server.
 
     Attributes:
-        num_running: our requests that it works on.
-        num_outstanding_tokens: tokens, prompts included, that they may still take; counted when they begin.
         is_draining: gets no new requests; those that run go on.
         models: what it has loaded; None as long as nobody knows.
     """
 
-    def __init__(self, options: ServerOptions, upstream: Upstream, health: Health) -> None:
-        """Take a server that nobody has asked yet."""
+    def __init__(
+        self, options: ServerOptions, upstream: Upstream, health: Health, load: ServerLoad | None = None
+    ) -> None:
+        """Take a server; `load` is what all workers know of it, None where this one is alone."""
         self.options, self.upstream, self.health = options, upstream, health
-        self.num_running = self.num_outstanding_tokens = 0
+        self._load = load or OwnLoad()
         self.is_draining = False
         self.models: frozenset[str] | None = None
 
@@ -31,6 +34,21 @@ class Member:
     def name(self) -> str:
         """What configuration, log and metrics call it."""
         return self.options.name
+
+    @property
+    def num_running(self) -> int:
+        """Requests that it works on, of all workers."""
+        return self._load.num_running()
+
+    @property
+    def num_own_running(self) -> int:
+        """Those of this worker."""
+        return self._load.own_running
+
+    @property
+    def num_outstanding_tokens(self) -> int:
+        """Tokens, prompts included, that the requests of all workers may still take; counted when they begin."""
+        return self._load.num_tokens()
 
     @property
     def condition(self) -> Literal["ready", "not ready", "draining"]:
@@ -50,10 +68,8 @@ class Member:
 
     def begin(self, num_tokens: int) -> None:
         """Count a request in."""
-        self.num_running += 1
-        self.num_outstanding_tokens += num_tokens
+        self._load.add(1, num_tokens)
 
     def end(self, num_tokens: int) -> None:
         """Count a request out, with the number of tokens that it was counted in with."""
-        self.num_running -= 1
-        self.num_outstanding_tokens -= num_tokens
+        self._load.add(-1, -num_tokens)

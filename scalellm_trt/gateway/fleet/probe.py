@@ -1,8 +1,9 @@
-"""Ask every server each second whether it is ready, and what it has loaded."""
+"""Ask every server each second whether it is ready, and what it has loaded; sooner one whose streams stand still."""
 
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import TYPE_CHECKING, Final
 
 from scalellm_trt.gateway import request_log
@@ -17,6 +18,11 @@ if TYPE_CHECKING:
 
 HASTE: Final = 4
 """A server that did not answer is asked so many times as often."""
+LOOK_S: Final = 0.25
+"""How often it is looked at whether a server's streams stand still."""
+LEAST_TIMEOUT_S: Final = 0.1
+OWN_PAUSE_S: Final = 0.25
+"""If an answer is missed so much later than it was due, this process was away, not the server."""
 
 
 class Prober:
@@ -47,9 +53,12 @@ class Prober:
 
     async def ask(self, member: Member) -> bool:
         """Ask once, and let the member's health know; return whether it is ready."""
-        error = await self._problem(member)
+        timeout_s, asked_s = self._timeout_s(member), time.monotonic()
+        error = await self._problem(member, timeout_s)
+        if error is not None and time.monotonic() - asked_s > timeout_s + OWN_PAUSE_S:
+            return member.health.is_good  # nobody knows
         before = member.health.is_good
-        member.health.on_probe(error)
+        member.health.on_probe(error, _silence_s(member))
         self._metrics.backend_up.labels(member.options.url).set(error is None)
         if member.health.is_good != before:
             fields = {"server": member.name, "good": member.health.is_good, "error": error}
@@ -64,15 +73,25 @@ class Prober:
                 await self._learn_models(member)
             else:
                 pause_s /= HASTE  # what it is working on waits to know
-            await asyncio.sleep(pause_s)
+            until_s = time.monotonic() + pause_s
+            while (left_s := until_s - time.monotonic()) > 0 and not self._stands_still(member):
+                await asyncio.sleep(min(left_s, LOOK_S))
 
-    async def _problem(self, member: Member) -> str | None:
+    def _stands_still(self, member: Member) -> bool:
+        """Return whether a good server has requests of ours, and has said nothing for half of what it may."""
+        is_doubtful = _silence_s(member) >= self._options.silent_after_s / 2
+        return is_doubtful and member.health.is_good and bool(member.num_own_running)
+
+    def _timeout_s(self, member: Member) -> float:
+        """Return how long to wait for an answer: not beyond the moment at which a server has been silent too long."""
+        timeout_s, left_s = self._options.probe_timeout_s, self._options.silent_after_s - _silence_s(member)
+        return max(min(timeout_s, left_s), LEAST_TIMEOUT_S) if left_s > 0 else timeout_s
+
+    async def _problem(self, member: Member, timeout_s: float) -> str | None:
         from tritonclient.grpc import service_pb2
 
         try:
-            answer = await member.upstream.unary(
-                "ServerReady", service_pb2.ServerReadyRequest(), self._options.probe_timeout_s
-            )
+            answer = await member.upstream.unary("ServerReady", service_pb2.ServerReadyRequest(), timeout_s)
         except ApiError as error:
             return error.message
         return None if answer.ready else "the server is not ready"
@@ -87,3 +106,9 @@ class Prober:
             return  # what was known stays; a server that is gone shows at the next probe
         # A server that is ready and lists nothing does not tell what it has: it is asked for everything then.
         member.models = frozenset(model.name for model in answer.models if model.state == "READY") or None
+
+
+def _silence_s(member: Member) -> float:
+    """Return since when nothing has come from a server; 0 where its connections do not tell."""
+    received_s = member.upstream.last_received_s()
+    return 0.0 if received_s is None else time.monotonic() - received_s

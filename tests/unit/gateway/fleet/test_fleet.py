@@ -143,6 +143,25 @@ def test_every_answer_goes_on_when_a_server_breaks(
     asyncio.run(run())
 
 
+def test_a_server_whose_streams_stand_still_is_given_up_after_one_question(
+    model: GatewayModel, wires: list[Wire]
+) -> None:
+    async def run() -> None:
+        # By its questions alone it would be found after hours.
+        limits: dict[str, Any] = {"probe_interval_s": 3600.0, "max_failed_probes": 1000, "silent_after_s": 1.0}
+        async with _fleet(wires[:2], **limits) as fleet:
+            clients = [Client(model) for _ in range(4)]
+            tasks = [asyncio.ensure_future(client.run(fleet)) for client in clients]
+            await _all_have_text(clients)
+            wires[0].hold()
+            await asyncio.wait_for(asyncio.gather(*tasks), 30)
+            assert {(client.text, client.error) for client in clients} == {(_expected(60), "")}
+            assert Counter(client.record.num_continued for client in clients) == {None: 2, 1: 2}
+            wires[0].mend()
+
+    asyncio.run(run())
+
+
 def test_a_sampled_answer_is_not_continued_unless_it_may_be(model: GatewayModel, wires: list[Wire]) -> None:
     async def run(*, continue_sampled: bool) -> Client:
         async with _fleet(wires[:2], continue_sampled=continue_sampled) as fleet:

@@ -12,7 +12,7 @@ class Watched(Health):
 
     def __init__(self) -> None:
         self.now_s = 100.0
-        super().__init__(3, lambda: self.now_s)
+        super().__init__(3, lambda: self.now_s, silent_after_s=2.0)
 
     def break_and_wait(self) -> float:
         """Break, answer probes well, and return after how long it may be used again."""
@@ -63,3 +63,16 @@ def test_time_alone_does_not_bring_a_broken_server_back() -> None:
     assert not health.is_good
     health.on_probe(None)
     assert health.is_good
+
+
+def test_one_failed_probe_is_enough_where_nothing_else_has_come_either() -> None:
+    health = Watched()
+    health.on_probe("no answer", silence_s=1.9)
+    assert not health.is_silent
+    health.on_probe("no answer", silence_s=2.0)
+    assert health.is_silent
+    health.on_probe(None, silence_s=2.0)
+    assert not health.is_silent
+    health.use(3, 1.0)
+    health.on_probe("no answer", silence_s=1.0)
+    assert health.is_silent

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+import signal
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -32,12 +34,12 @@ NAMES = ("few", "tokens", "one", "other", "free", "stranger")
 
 
 @contextlib.contextmanager
-def _gateway(directory: Path, url: str, more: str = "") -> Iterator[RunningGateway]:
+def _gateway(directory: Path, url: str, more: str = "", exit_code: int = 0) -> Iterator[RunningGateway]:
     api_keys.write(directory / "keys", {name: api_keys.digest(f"sk-{name}") for name in NAMES})
     config = directory / "gateway.yaml"
     config.write_text(f"keys: {{file: keys}}\nledger: {{directory: usage}}\n{more}tenants:\n{TENANTS}")
     repository = write_repository(directory / "repository")
-    with running(repository, url, directory / "log", "--config", str(config)) as gateway:
+    with running(repository, url, directory / "log", "--config", str(config), exit_code=exit_code) as gateway:
         yield gateway
 
 
@@ -161,6 +163,25 @@ def test_an_error_in_mid_stream_is_on_record_before_it_is_told(gateway: RunningG
     server.breaks_after = 2
     assert "the engine died" in _ask(gateway, "free", stream=True).text
     assert _used(gateway)["free", MODEL] == Used(requests=1, prompt_tokens=3, completion_tokens=2)
+
+
+def test_a_restart_refills_no_limit_not_even_after_a_kill(tmp_path: Path, server: TokenServer) -> None:
+    began_s = time.monotonic()
+    with _gateway(tmp_path, server.url, exit_code=-signal.SIGKILL) as gateway:
+        assert _ask(gateway, "tokens", max_tokens=47).json()["usage"]["total_tokens"] == 7
+        assert [_ask(gateway, "tokens", max_tokens=10).status_code for _ in range(6)] == [200] * 6
+        os.kill(gateway.pid, signal.SIGKILL)
+    with _gateway(tmp_path, server.url) as gateway:
+        answer = _ask(gateway, "tokens", max_tokens=1)
+    # 49 tokens are used of 60, and one comes each second.
+    most = 60 - 49 + (time.monotonic() - began_s)
+    remaining = answer.headers["x-ratelimit-remaining-tokens"]
+    assert int(remaining) <= most - 4
+
+
+def test_a_model_that_nobody_offers_is_said_at_the_start(gateway: RunningGateway) -> None:
+    (line,) = [line for line in gateway.lines() if line["message"] == "a tenant may ask for models that are not there"]
+    assert (line["key"], line["unknown"], line["offered"]) == ("tenants.other.models", ["another"], [MODEL])
 
 
 def test_a_request_that_is_refused_costs_nothing(gateway: RunningGateway, server: TokenServer) -> None:

@@ -5,10 +5,14 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
+import orjson
 import pytest
+from starlette.requests import Request
 
 from scalellm_trt.gateway import jobs, served
+from scalellm_trt.gateway.app import Gateway
 from scalellm_trt.gateway.event_stream import EventStream
+from scalellm_trt.gateway.front import RECORD
 from scalellm_trt.gateway.metrics import Metrics
 from scalellm_trt.gateway.options import GatewayOptions
 from scalellm_trt.gateway.replies import CompletionDialect
@@ -74,3 +78,26 @@ def test_usage_is_on_record_before_the_last_event(tmp_path: Path, is_whole: bool
 
     asyncio.run(answer())
     assert noted == [3 if is_whole else 2]
+
+
+def test_usage_is_on_record_before_a_whole_answer_is_sent(tmp_path: Path) -> None:
+    models = served.load(write_repository(tmp_path / "repository"))
+    gateway = Gateway(models, GatewayOptions(ledger_directory=tmp_path / "usage"))
+    gateway._fleet = Server(message(0, [67], "length", {}, is_final=True))  # type: ignore[assignment]
+    record = new_record("POST", "/v1/completions", {})
+    scope = {"type": "http", "method": "POST", "path": record.path, "headers": [], RECORD: record}
+    body = orjson.dumps({"model": MODEL, "prompt": "abc", "max_tokens": 3})
+    noted: dict[str, int] = {}
+
+    async def receive() -> Any:
+        if not noted.setdefault("asked", 0):
+            noted["asked"] = 1
+            return {"type": "http.request", "body": body, "more_body": False}
+        return await asyncio.Event().wait()  # the client stays
+
+    async def send(sent: Any) -> None:
+        used = ledger_files.add_up(ledger_files.hours(tmp_path / "usage").values()).used
+        noted[sent["type"]] = sum(each.completion_tokens for each in used.values())
+
+    asyncio.run(gateway.completion(Request(scope, receive), send))
+    assert noted == {"asked": 1, "http.response.start": 3, "http.response.body": 3}
