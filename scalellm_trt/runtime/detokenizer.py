@@ -34,6 +34,7 @@ class TokenBytes:
     def __init__(self, table: Sequence[bytes], *, strips_leading_space: bool = False) -> None:
         """Take the bytes by id; an id past the end has none, as a padded vocabulary has ids without tokens."""
         self._table = tuple(table)
+        self._whole: dict[int, str | None] = {}
         self.strips_leading_space = strips_leading_space
 
     @classmethod
@@ -66,6 +67,19 @@ class TokenBytes:
         table, size = self._table, len(self._table)
         return b"".join([table[index] for index in ids if 0 <= index < size])
 
+    def whole_text(self, token_id: int) -> str | None:
+        """Return the text of a token that is whole characters; None for one that may be a part of some."""
+        try:
+            return self._whole[token_id]
+        except KeyError:
+            pass
+        try:
+            text: str | None = self.join((token_id,)).decode()
+        except UnicodeDecodeError:
+            text = None
+        self._whole[token_id] = text
+        return text
+
     def decode(self, ids: Iterable[int]) -> str:
         """Return a whole text."""
         text = self.join(ids).decode("utf-8", "replace")
@@ -79,10 +93,15 @@ class Detokenizer:
         """Begin in the middle of a text: a leading space is kept."""
         self._token_bytes = token_bytes
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._is_between = True  # two characters: no byte waits for others
 
-    def feed(self, ids: Iterable[int]) -> str:
+    def feed(self, ids: Sequence[int]) -> str:
         """Return the characters that `ids` complete."""
-        return self._decoder.decode(self._token_bytes.join(ids))
+        if self._is_between and len(ids) == 1 and (text := self._token_bytes.whole_text(ids[0])) is not None:
+            return text
+        text = self._decoder.decode(self._token_bytes.join(ids))
+        self._is_between = not self._decoder.getstate()[0]
+        return text
 
     def finish(self) -> str:
         """Return a replacement character for what is left of an incomplete one."""

@@ -5,8 +5,11 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Final
 
+import numpy as np
+
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from array import array
+    from collections.abc import Mapping, Sequence
 
 FIRST_S: Final = 1e-4
 GROWTH: Final = 1.05
@@ -24,6 +27,16 @@ def bucket(seconds: float) -> int:
         return 0
     number = int(_log(seconds) * _PER_E + _OFFSET)
     return number if number < NUM_BUCKETS else _LAST
+
+
+def add(counts: array[int], latencies_s: Sequence[float]) -> None:
+    """Count many latencies at once, each in its `bucket`."""
+    if latencies_s:
+        seconds = np.asarray(latencies_s)
+        numbers = (np.log(np.maximum(seconds, FIRST_S)) * _PER_E + _OFFSET).astype(np.int64)
+        numbers = np.minimum(np.where(seconds <= FIRST_S, 0, numbers), _LAST)
+        view = np.frombuffer(counts, np.uint64)
+        view += np.bincount(numbers, minlength=NUM_BUCKETS).astype(np.uint64)
 
 
 def percentile_s(counts: Mapping[int, int], share: float) -> float | None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from scalellm_trt.gateway.ui.latency import bucket
-
 if TYPE_CHECKING:
     from scalellm_trt.gateway.ui.window import Live
 
@@ -28,4 +26,8 @@ class Pace:
             now_s = live.clock()
             last_s, self._last_s = self._last_s, now_s
             if last_s is not None:
-                live.itl[bucket((now_s - last_s) / num_tokens)] += num_tokens
+                # Sorted into buckets once a second: a logarithm a token would be a thirtieth of what it costs.
+                if num_tokens == 1:
+                    live.gaps.append(now_s - last_s)
+                else:
+                    live.gaps += [(now_s - last_s) / num_tokens] * num_tokens

@@ -12,7 +12,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from scalellm_trt.gateway.ui.latency import NUM_BUCKETS, bucket
+from scalellm_trt.gateway.ui.latency import NUM_BUCKETS, add, bucket
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -59,8 +59,8 @@ class Live:
     """Counters of one worker since it started. To be used in one event loop."""
 
     __slots__ = (
-        "cached_tokens", "cancelled", "clock", "errors", "generation_tokens", "itl", "last_error", "prompt_tokens",
-        "requests", "running", "told_prompt_tokens", "ttft",
+        "cached_tokens", "cancelled", "clock", "errors", "gaps", "generation_tokens", "itl", "last_error",
+        "prompt_tokens", "requests", "running", "told_prompt_tokens", "ttft",
     )  # fmt: skip
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -70,6 +70,7 @@ class Live:
         self.generation_tokens = self.cancelled = self.running = 0
         self.errors: dict[str, int] = {}
         self.ttft, self.itl = _no_latencies(), _no_latencies()
+        self.gaps: list[float] = []
         self.last_error: LastError | None = None
 
     def begin(self, num_prompt_tokens: int) -> None:
@@ -99,6 +100,11 @@ class Live:
     def note_server_error(self, message: str) -> None:
         """Remember what the server did wrong last."""
         self.last_error = LastError(message=message, time_s=time.time())
+
+    def settle(self) -> None:
+        """Count the times from token to token that were noted in `gaps`."""
+        gaps, self.gaps = self.gaps, []
+        add(self.itl, gaps)
 
     def counts(self) -> Counts:
         """Return the counters as they are."""
@@ -198,6 +204,7 @@ class Window:
 
     def _copy(self, waiting: int) -> _Copy:
         live = self._live
+        live.settle()
         return _Copy(
             time_s=live.clock(),
             counts=live.counts(),

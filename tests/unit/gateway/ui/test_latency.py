@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 import random
+from array import array
 from collections import Counter
 
 import pytest
 
-from scalellm_trt.gateway.ui.latency import FIRST_S, NUM_BUCKETS, bucket, percentile_s
+from scalellm_trt.gateway.ui.latency import FIRST_S, NUM_BUCKETS, add, bucket, percentile_s
 
 
 def test_percentiles_are_right_to_two_and_a_half_percent() -> None:
@@ -35,3 +36,13 @@ def test_a_rank_counts_everything_below_it() -> None:
     counts = {bucket(0.01): 90, bucket(1.0): 10}
     assert percentile_s(counts, 0.9) == pytest.approx(0.01, rel=0.026)
     assert percentile_s(counts, 0.901) == pytest.approx(1.0, rel=0.026)
+
+
+def test_many_are_counted_as_each_alone() -> None:
+    random.seed(4)
+    seconds = [0.0, -1.0, FIRST_S, 1e9, *(random.lognormvariate(-4, 3) for _ in range(3000))]
+    counts = array("Q", bytes(8 * NUM_BUCKETS))
+    add(counts, seconds[:1000])
+    add(counts, [])
+    add(counts, seconds[1000:])
+    assert {number: count for number, count in enumerate(counts) if count} == Counter(map(bucket, seconds))
