@@ -124,7 +124,7 @@ def test_workers_end_with_a_parent_that_was_killed(repository: Path, server: Tok
         _until(lambda: not any(worker.is_running() and worker.status() != "zombie" for worker in workers))
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_open_answers_end_before_the_workers(
     repository: Path, server: TokenServer, tmp_path: Path, number: signal.Signals
 ) -> None:
