@@ -72,7 +72,7 @@ class Prober:
             if await self.ask(member):
                 await self._learn_models(member)
             else:
-                pause_s /= HASTE  # what it is working on waits to know
+                pause_s = self._short_pause_s(pause_s / HASTE, member)  # what it is working on waits to know
             until_s = time.monotonic() + pause_s
             while (left_s := until_s - time.monotonic()) > 0 and not self._stands_still(member):
                 await asyncio.sleep(min(left_s, LOOK_S))
@@ -83,9 +83,22 @@ class Prober:
         return is_doubtful and member.health.is_good and bool(member.num_own_running)
 
     def _timeout_s(self, member: Member) -> float:
-        """Return how long to wait for an answer: not beyond the moment at which a server has been silent too long."""
-        timeout_s, left_s = self._options.probe_timeout_s, self._options.silent_after_s - _silence_s(member)
-        return max(min(timeout_s, left_s), LEAST_TIMEOUT_S) if left_s > 0 else timeout_s
+        """Return how long to wait for an answer: not beyond the moment at which a server has been silent too long.
+
+        One that had nothing to say before, for it was not asked, has its whole time; so has one that was given up.
+        """
+        timeout_s, left_s, health = self._options.probe_timeout_s, self._patience_s(member), member.health
+        is_due = left_s <= 0 and health.num_failed_probes > 0 and not health.is_silent
+        return max(min(timeout_s, left_s), LEAST_TIMEOUT_S) if left_s > 0 or is_due else timeout_s
+
+    def _short_pause_s(self, pause_s: float, member: Member) -> float:
+        """Return how long to wait before the next question to a server that has left one unanswered."""
+        left_s = self._patience_s(member)
+        return left_s if 0 < left_s < pause_s else pause_s
+
+    def _patience_s(self, member: Member) -> float:
+        """Return when a server will have been silent too long."""
+        return self._options.silent_after_s - _silence_s(member)
 
     async def _problem(self, member: Member, timeout_s: float) -> str | None:
         from tritonclient.grpc import service_pb2

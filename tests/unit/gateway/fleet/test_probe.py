@@ -52,6 +52,26 @@ def test_a_question_ends_when_the_server_has_been_silent_for_too_long() -> None:
     assert 0.5 < server.timeouts_s[0] < 0.61
 
 
+def test_a_second_question_takes_no_longer_than_there_is_patience() -> None:
+    async def ask() -> tuple[list[float], bool]:
+        server = Deaf(0.99)
+        upstream: Any = server
+        health = Health(3, time.monotonic, 2.0)
+        member = Member(ServerOptions(name="s", url="h:1"), upstream, health)
+        prober = Prober(RoutingOptions(), Metrics(), lambda member: None)
+        await prober.ask(member)
+        assert not health.is_silent  # for a hundredth of a second
+        server.silence_s = 2.001
+        await prober.ask(member)
+        is_silent = health.is_silent
+        await prober.ask(member)
+        # Nobody waits for one that was given up.
+        assert prober._short_pause_s(0.25, member) == 0.25
+        return server.timeouts_s, is_silent
+
+    assert asyncio.run(ask()) == ([1.0, 0.1, 1.0], True)
+
+
 def test_a_server_that_has_just_spoken_has_its_whole_time() -> None:
     server = Deaf(0.1)
     member = _asked(server, RoutingOptions())

@@ -156,3 +156,16 @@ def test_a_lower_class_displaces_no_higher_one() -> None:
     for _ in range(5):
         queue.push(Turn(flow=Flow(name="high"), num_tokens=1))
     assert queue.displaced(Flow(name="low", rank=2)) is None
+
+
+def test_a_weight_that_changes_holds_for_what_follows() -> None:
+    queue = FairQueue()
+    for weight in (1.0, 3.0):
+        changed, other = Flow(name="a", weight=weight), Flow(name="b")
+        for _ in range(40):
+            queue.push(Turn(flow=changed, num_tokens=10))
+            queue.push(Turn(flow=other, num_tokens=10))
+        first = Counter(queue.pop().flow.name for _ in range(20))
+        assert first["a"] / first["b"] == pytest.approx(weight, rel=0.2)
+        while len(queue):
+            queue.pop()
