@@ -53,7 +53,7 @@ class Observer:
         """Return what all workers together are doing.
 
         Args:
-            members: the servers; with several workers, what each server does is what it does for this one.
+            members: the servers; of several workers, each server's connections and last error are those of this one.
         """
         num_connections = sum(member.upstream.num_connections() for member in members)
         reports = [self._report(num_connections), *([] if self._board is None else self._board.others())]
