@@ -33,6 +33,7 @@ COMMAND_MODULES = (
         "cache",
         "repo",
         "report",
+        "score",
     ),
 )
 EXIT_BUG = 1

@@ -36,7 +36,13 @@ class Price:
     @property
     def label(self) -> str:
         """Everything that a figure made of it must be read with."""
-        return f"{self.usd_per_hour:.3g} USD/h, {self.provider}, {self.origin.date}, {self.origin.source}"
+        return f"{self.usd_per_hour:.3g} USD/h, {self.place}"
+
+    @property
+    def place(self) -> str:
+        """Who says so, and when."""
+        known = dict.fromkeys((self.provider, f"{self.origin.date}", self.origin.source))
+        return ", ".join(known)
 
 
 @functools.cache

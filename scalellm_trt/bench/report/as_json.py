@@ -11,6 +11,7 @@ from scalellm_trt.bench import metrics, statistics
 if TYPE_CHECKING:
     from scalellm_trt.bench.report.content import Content
     from scalellm_trt.bench.summary import Summary
+    from scalellm_trt.economics import ApiPrice
     from scalellm_trt.economics.standing import Standing
 
 SCHEMA = 1
@@ -40,14 +41,13 @@ def as_json(content: Content) -> dict[str, Any]:
             for each in (*metrics.PER_REQUEST, *metrics.AGGREGATES)
         },
         "rows": [_row(content, each) for each in content.summaries],
-        "economics": [standing_json(each, content) for each in content.standings],
+        "economics": [standing_json(each, content.api) for each in content.standings],
     }
 
 
-def standing_json(each: Standing, content: Content | None = None) -> dict[str, Any]:
+def standing_json(each: Standing, api: ApiPrice | None) -> dict[str, Any]:
     """Return a score with its price, its costs, and the break-even where an API's price is known."""
     score, price = each.score, each.score.price
-    api = None if content is None else content.api
     broken = None if api is None else each.break_even(api)
     return {
         "source": each.source,

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from scalellm_trt.bench.summary import Summary
     from scalellm_trt.economics.standing import Standing
 
+LONGEST_NAME = 54  # letters that stand beside each other in a chart
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chart:
@@ -49,7 +51,7 @@ def scores(standings: Sequence[Standing], style: str = "") -> Chart:
     cards = list(dict.fromkeys(each.gpu for each in standings))
     bars = [
         charts.Bar(
-            name=f"{each.gpu}, {each.load} ({each.basis}): {each.source}"[:70],
+            name=_bar_name(each),
             value=each.score.value,
             shown=figure(each.score.value),
             colour=cards.index(each.gpu),
@@ -61,6 +63,11 @@ def scores(standings: Sequence[Standing], style: str = "") -> Chart:
         bars, label="Economic scores, higher is better", title="services / (s × USD/h), higher is better", style=style
     )
     return Chart(title="Economic score", svg=svg, legend=(), note="Pale bars are estimates." if _any(standings) else "")
+
+
+def _bar_name(each: Standing) -> str:
+    words = f"{each.gpu}, {each.basis}: {each.source}, {each.load.partition(';')[0]}"
+    return words if len(words) <= LONGEST_NAME else f"{words[:LONGEST_NAME]}…"
 
 
 def _any(standings: Sequence[Standing]) -> bool:
