@@ -92,8 +92,8 @@ def _summary(described: Run, cells: Sequence[Cell], by_cell: Mapping[int, list[R
     share = metrics.share_in_time(records, limit_s)
 
     def rate(amount: Callable[[RequestRecord], float]) -> Interval:
-        slices = [part for cell in cells for part in _slices(cell, by_cell[cell.index], amount)]
-        return statistics.rate([amount for amount, _ in slices], [seconds for _, seconds in slices])
+        parts = [part for cell in cells for part in slices(cell, by_cell[cell.index], amount)]
+        return statistics.rate([amount for amount, _ in parts], [seconds for _, seconds in parts])
 
     return Summary(
         target=first.target,
@@ -127,10 +127,10 @@ def _outcome(records: Sequence[RequestRecord], share: float | None, limit_s: flo
     return "timeout" if late >= failed else "failed"
 
 
-def _slices(
+def slices(
     cell: Cell, records: Sequence[RequestRecord], amount: Callable[[RequestRecord], float]
 ) -> list[tuple[float, float]]:
-    """Cut a cell's time into equal slices: (amount of the requests that ended in it, seconds)."""
+    """Return a cell's time in equal slices: (amount of the requests that ended in it, seconds)."""
     seconds = (cell.end_s - cell.begin_s) / NUM_SLICES
     amounts = [0.0] * NUM_SLICES
     for record in records:

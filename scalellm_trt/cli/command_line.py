@@ -33,6 +33,7 @@ COMMAND_MODULES = (
         "cache",
         "repo",
         "report",
+        "export",
         "score",
     ),
 )

@@ -21,7 +21,32 @@ PERCENTILES = (50, 90, 95, 99)
 SourcesArgument = Annotated[
     list[Path] | None, typer.Argument(help="Directories that `bench` wrote, and recipes (estimates).")
 ]
+PriceOption = Annotated[
+    list[str] | None, typer.Option(help="USD per hour of a card: USD, or CARD=USD; may be given several times.")
+]
+CardOption = Annotated[
+    list[str] | None,
+    typer.Option(help="The card: CARD, or TARGET=CARD of a run. Of recipes: what if it ran on CARD; `all` of them."),
+]
+ServicesOption = Annotated[
+    int | None, typer.Option(min=1, help="Services loaded together; 1 for runs, a recipe has its own.")
+]
+CountOption = Annotated[int, typer.Option(min=1, help="Cards that they take together, in runs and typed.")]
+ThresholdOption = Annotated[
+    float | None, typer.Option(min=0, help="TTFT beyond which the score is 0; a recipe has its slo.ttft_ms.")
+]
+PercentileOption = Annotated[int, typer.Option(help="Of a run's TTFT: 50, 90, 95 or 99.")]
+LoadOption = Annotated[int | None, typer.Option(min=1, help="Only this concurrency of runs.")]
+PromptOption = Annotated[
+    int | None, typer.Option(min=1, help="Tokens of the prompt, of recipes (512 without it) and typed.")
+]
+MaxTokensOption = Annotated[int, typer.Option(min=1, help="Tokens of the answer, of recipes.")]
+LatencyOption = Annotated[float | None, typer.Option(min=0.001, help="Typed: time to first token.")]
+InputRateOption = Annotated[float | None, typer.Option(min=0, help="Typed: prompt tokens a second.")]
+OutputRateOption = Annotated[float | None, typer.Option(min=0, help="Typed: answer tokens a second.")]
+PublishedOption = Annotated[bool, typer.Option("--published", help="ScaleLLM's table: which latencies it means.")]
 PlotOption = Annotated[Path | None, typer.Option(help="Draw the scores into this SVG file.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -31,37 +56,24 @@ def register(app: typer.Typer) -> None:
 
 def score(
     sources: SourcesArgument = None,
-    price: Annotated[
-        list[str] | None, typer.Option(help="USD per hour of a card: USD, or CARD=USD; may be given several times.")
-    ] = None,
+    price: PriceOption = None,
     prices: options.PricesOption = None,
-    hardware: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="The card: CARD, or TARGET=CARD of a run. Of recipes: what if it ran on CARD; `all` of them."
-        ),
-    ] = None,
-    services: Annotated[
-        int | None, typer.Option(min=1, help="Services loaded together; 1 for runs, a recipe has its own.")
-    ] = None,
-    num_cards: Annotated[int, typer.Option(min=1, help="Cards that they take together, in runs and typed.")] = 1,
-    threshold_ms: Annotated[
-        float | None, typer.Option(min=0, help="TTFT beyond which the score is 0; a recipe has its slo.ttft_ms.")
-    ] = None,
-    percentile: Annotated[int, typer.Option(help="Of a run's TTFT: 50, 90, 95 or 99.")] = 50,
-    load: Annotated[int | None, typer.Option(min=1, help="Only this concurrency of runs.")] = None,
-    prompt: Annotated[
-        int | None, typer.Option(min=1, help="Tokens of the prompt, of recipes (512 without it) and typed.")
-    ] = None,
-    max_tokens: Annotated[int, typer.Option(min=1, help="Tokens of the answer, of recipes.")] = 256,
-    latency_ms: Annotated[float | None, typer.Option(min=0.001, help="Typed: time to first token.")] = None,
-    input_tokens_per_s: Annotated[float | None, typer.Option(min=0, help="Typed: prompt tokens a second.")] = None,
-    output_tokens_per_s: Annotated[float | None, typer.Option(min=0, help="Typed: answer tokens a second.")] = None,
-    published: Annotated[bool, typer.Option("--published", help="ScaleLLM's table: which latencies it means.")] = False,
+    hardware: CardOption = None,
+    services: ServicesOption = None,
+    num_cards: CountOption = 1,
+    threshold_ms: ThresholdOption = None,
+    percentile: PercentileOption = 50,
+    load: LoadOption = None,
+    prompt: PromptOption = None,
+    max_tokens: MaxTokensOption = 256,
+    latency_ms: LatencyOption = None,
+    input_tokens_per_s: InputRateOption = None,
+    output_tokens_per_s: OutputRateOption = None,
+    published: PublishedOption = False,
     api_input: options.ApiInputOption = None,
     api_output: options.ApiOutputOption = None,
     plot: PlotOption = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Say what a service is worth: services / (time to first token × USD per hour), and what its tokens cost.
 
@@ -86,13 +98,10 @@ def score(
         prompt=prompt or 512,
         max_tokens=max_tokens,
     )
-    found: list[Standing | Missing] = []
-    for source in sources or ():
-        found += score_rows.rows_of(source, wanted, hardware)
+    found = [row for source in sources or () for row in score_rows.rows_of(source, wanted, hardware)]
     if latency_ms is not None:
-        card = wanted.cards[0] if wanted.cards else None
         rate = (input_tokens_per_s, output_tokens_per_s)
-        found.append(score_rows.typed_row(latency_ms, rate, prompt, wanted, card))
+        found.append(score_rows.typed_row(latency_ms, rate, prompt, wanted))
     _finish(found, options.api_price(api_input, api_output), plot, as_json=as_json)
 
 

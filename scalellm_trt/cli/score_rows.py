@@ -98,7 +98,7 @@ def rows_of(source: Path, wanted: Wanted, hardware: Sequence[str] | None) -> Ite
 
 
 def typed_row(
-    latency_ms: float, rate: tuple[float | None, float | None], prompt: int | None, wanted: Wanted, gpu: str | None
+    latency_ms: float, rate: tuple[float | None, float | None], prompt: int | None, wanted: Wanted
 ) -> Standing:
     """Return the row of numbers that were typed in.
 
@@ -108,6 +108,7 @@ def typed_row(
     from scalellm_trt.economics import Score, TokenRate
     from scalellm_trt.economics.standing import Standing
 
+    gpu = wanted.cards[0] if wanted.cards else None
     price = wanted.price(gpu)
     if price is None:
         what = "no price is given" if gpu is None else f"no price of {gpu} is known"
