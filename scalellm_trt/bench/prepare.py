@@ -77,7 +77,7 @@ def runner(asked: Asked, reporter: Reporter) -> Runner:
             targets=[each for _, each in found],
             workloads=workloads,
             loads=[_own_loads(each) or open_loads or closed for each in choices],
-            effort=Effort(num_requests=asked.requests, duration_s=asked.duration_s, num_warmup=asked.warmup),
+            efforts=[_effort(asked, each) for each in choices],
             rounds=asked.rounds,
             timeout_s=asked.timeout_s,
             seed=asked.seed,
@@ -90,6 +90,12 @@ def runner(asked: Asked, reporter: Reporter) -> Runner:
         asked.directory,
         reporter,
     )
+
+
+def _effort(asked: Asked, each: choice.Choice) -> Effort:
+    if each.num_requests is not None:
+        return Effort(num_requests=each.num_requests, num_warmup=asked.warmup)
+    return Effort(num_requests=asked.requests, duration_s=asked.duration_s, num_warmup=asked.warmup)
 
 
 def _own_loads(each: choice.Choice) -> list[Load]:

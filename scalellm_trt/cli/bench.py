@@ -149,7 +149,7 @@ def require_client() -> None:
     Raises:
         ToolchainError: a package is missing.
     """
-    missing = [name for name in ("httptools", "orjson", "uvloop") if importlib.util.find_spec(name) is None]
+    missing = [name for name in ("hpack", "httptools", "orjson", "uvloop") if importlib.util.find_spec(name) is None]
     if missing:
         message = f"the load generator needs {', '.join(missing)}, which is not installed"
         raise ToolchainError(message, hint="Install it: pip install 'scalellm-trt[bench]'")

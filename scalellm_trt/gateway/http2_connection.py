@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Final, cast
 
 import hpack
 
-from scalellm_trt.gateway import http2_frames as h2
 from scalellm_trt.gateway.errors import ApiError
-from scalellm_trt.gateway.http2_frames import FrameReader, Http2Error
 from scalellm_trt.gateway.http2_stream import WINDOW
+from scalellm_trt.triton import http2_frames as h2
+from scalellm_trt.triton.http2_frames import FrameReader, Http2Error
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from scalellm_trt.gateway import grpc_messages
 from scalellm_trt.gateway.errors import ApiError, from_status
 from scalellm_trt.gateway.express import Mould
-from scalellm_trt.gateway.grpc_messages import MessageError, MessageReader
+from scalellm_trt.triton import grpc_messages
+from scalellm_trt.triton.grpc_messages import MessageError, MessageReader
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Final
 
 import hpack
 
-from scalellm_trt.gateway import grpc_messages
 from scalellm_trt.gateway.errors import ApiError
 from scalellm_trt.gateway.http2_connection import Connection
 from scalellm_trt.gateway.http2_stream import Stream
 from scalellm_trt.gateway.upstream import SERVICE
+from scalellm_trt.triton import grpc_messages
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 import hpack
 from tritonclient.grpc import service_pb2
 
-from scalellm_trt.gateway import grpc_messages
-from scalellm_trt.gateway import http2_frames as h2
 from scalellm_trt.gateway.http2_connection import Connection
-from scalellm_trt.gateway.http2_frames import FrameReader
 from scalellm_trt.gateway.http2_stream import Stream
+from scalellm_trt.triton import grpc_messages
+from scalellm_trt.triton import http2_frames as h2
+from scalellm_trt.triton.http2_frames import FrameReader
 
 if TYPE_CHECKING:
     from collections.abc import Callable

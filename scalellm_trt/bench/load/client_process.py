@@ -149,7 +149,8 @@ async def serve(setup: Setup, incoming: BinaryIO, say: Callable[[object], None])
     """Do what is said on `incoming` until it ends."""
     from scalellm_trt.bench.targets import open_target
 
-    client = Client(*open_target.asker_and_reader(setup.way), open_target.tokenizer_of(setup.tokenizer), say)
+    tokenizer = open_target.tokenizer_of(setup.tokenizer)
+    client = Client(*open_target.asker_and_reader(setup.way, tokenizer), tokenizer, say)
     orders: asyncio.Queue[object | None] = asyncio.Queue()
     loop = asyncio.get_running_loop()
 

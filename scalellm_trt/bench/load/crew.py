@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from scalellm_trt.bench.load import exchange
 from scalellm_trt.errors import StageError
+from scalellm_trt.triton import binary
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -115,6 +116,8 @@ class Crew:
 
     def _start(self, number: int) -> None:
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(_SOURCE_ROOT), *_given_path()])}
+        if self._setup.way.kind == "in-process":
+            environment = binary.with_huge_pages(environment)  # as the server has them
         process = subprocess.Popen(
             [sys.executable, "-m", MODULE],
             stdin=subprocess.PIPE,

@@ -43,7 +43,7 @@ class Wish:
 
     Attributes:
         targets: as they were found; one for each way.
-        loads: of each workload.
+        loads, efforts: of each workload.
         processes: client processes of a cell; None lets the load decide.
     """
 
@@ -51,7 +51,7 @@ class Wish:
     targets: Sequence[Target]
     workloads: Sequence[Workload]
     loads: Sequence[Sequence[Load]]
-    effort: Effort
+    efforts: Sequence[Effort]
     rounds: int
     timeout_s: float
     seed: int
@@ -111,6 +111,8 @@ class Runner:
     ) -> None:
         wish, index = self.wish, len(self._cells)
         processes = cell_plan.num_processes(wish.processes, planned.load, wish.num_cores)
+        if wish.ways[planned.target].kind == "in-process":
+            processes = 1  # each would have an engine of its own
         crew = self._crew(planned.target, processes, stack)
         shown = CellProgress(
             number=number + 1,
@@ -119,13 +121,13 @@ class Runner:
             workload=wish.workloads[planned.workload].name,
             load=planned.load,
             round=planned.round,
-            num_wanted=cell_plan.num_requests(wish.effort, planned.load),
+            num_wanted=cell_plan.num_requests(wish.efforts[planned.workload], planned.load),
             eta_s=progress.eta_s(self._work_done, [self._work(each) for each in left]),
         )
         jobs = JobSource(wish.workloads[planned.workload], self.tokenizer, cell=index, prefix=self._prefix)
         book = _Book(self, planned, jobs, shown, file, index)
         cell = CellRun(
-            crew, jobs, planned.load, wish.effort,
+            crew, jobs, planned.load, wish.efforts[planned.workload],
             num_processes=processes, timeout_s=wish.timeout_s, seed=wish.seed,
             has_answered=planned.target in self._answered, take=book.take,
         )  # fmt: skip
@@ -155,9 +157,10 @@ class Runner:
         return crew
 
     def _work(self, planned: PlannedCell) -> Work:
-        count = cell_plan.num_requests(self.wish.effort, planned.load) or 0
+        effort = self.wish.efforts[planned.workload]
+        count = cell_plan.num_requests(effort, planned.load) or 0
         # Twice as many at a time take neither as long nor twice as long for each.
-        amount = self.wish.effort.duration_s or count / math.sqrt(planned.load.concurrency or 1)
+        amount = effort.duration_s or count / math.sqrt(planned.load.concurrency or 1)
         return Work(kind=(planned.target, planned.workload, planned.load.label), amount=amount)
 
     def _note_cell(self, planned: PlannedCell, index: int, cell: CellRun) -> None:
@@ -200,7 +203,7 @@ class _Book:
         self._runner, self._jobs, self._shown, self._file, self._cell = runner, jobs, shown, file, cell
         self._target = planned.target
         self._scribe = Scribe(runner.tokenizer, runner._zero_s)
-        self._reader = open_target.reader(runner.wish.ways[planned.target])
+        self._reader = open_target.reader(runner.wish.ways[planned.target], lambda: runner.tokenizer)
         self._began_s = self._shown_s = time.monotonic()
 
     def take(self, asked: Asked) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import ssl
@@ -10,7 +11,10 @@ import urllib.request
 from typing import TYPE_CHECKING, Any, Final
 
 from scalellm_trt.bench.run import Target
-from scalellm_trt.bench.targets import openai
+from scalellm_trt.bench.targets import in_process, openai
+from scalellm_trt.errors import ScaleLLMError
+from scalellm_trt.runtime import settings as service_settings
+from scalellm_trt.triton import served
 
 if TYPE_CHECKING:
     from scalellm_trt.bench.question import Question
@@ -28,6 +32,10 @@ def examine(way: Way, question: Question) -> tuple[Way, Target]:
     facts: dict[str, str] = {}
     if way.kind == "openai":
         way = _openai(way, question, facts)
+    elif way.kind == "in-process":
+        way = _in_process(way, facts)
+    elif not way.model:
+        way = dataclasses.replace(way, model=_served_model(way.url))
     facts["answer_length"] = "exact" if way.forces_length else "up to max_tokens"
     return way, Target(
         name=way.name,
@@ -57,6 +65,20 @@ def _openai(way: Way, question: Question, facts: dict[str, str]) -> Way:
         if status in _REFUSALS and _ask(way, openai.PATHS[way.api], plain).get("status") == 200:
             way = dataclasses.replace(way, forces_length=False)
     return way
+
+
+def _in_process(way: Way, facts: dict[str, str]) -> Way:
+    assert way.engine is not None
+    settings = service_settings.read(in_process.service_json(way.engine))
+    facts["engine"] = f"{settings.engine}, KV {settings.kv_cache_precision}, {settings.num_threads or 'all'} threads"
+    return dataclasses.replace(way, model=way.model or way.engine.resolve().name)
+
+
+def _served_model(url: str) -> str:
+    """Return the only text model of a server; empty where there is none, or no server."""
+    with contextlib.suppress(ScaleLLMError):
+        return served.text_model(url, None).name
+    return ""
 
 
 def _ask(way: Way, path: str, body: object | None) -> dict[str, Any]:

@@ -6,8 +6,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from scalellm_trt.bench.question import Question
     from scalellm_trt.bench.records import ErrorClass
 
@@ -54,12 +52,14 @@ class Answer:
     """What a server said.
 
     Attributes:
+        whole_text: where pieces are tokens without text; None where they have it.
         server_isl: tokens of the prompt by the server's count; None where it says none, as the next two.
         server_osl: of the answer.
         cached_tokens: of the prompt, taken from its KV cache.
     """
 
     pieces: list[Piece] = field(default_factory=list)
+    whole_text: str | None = None
     finish_reason: str | None = None
     server_isl: int | None = None
     server_osl: int | None = None
@@ -70,7 +70,7 @@ class Answer:
     @property
     def text(self) -> str:
         """Return all of it."""
-        return "".join(piece.text for piece in self.pieces)
+        return "".join(piece.text for piece in self.pieces) if self.whole_text is None else self.whole_text
 
     def fail(self, error: ErrorClass, text: str) -> None:
         """Note why it failed; the first reason is the reason."""
@@ -104,8 +104,3 @@ class Reader(Protocol):
     def __call__(self, raw: Raw) -> Answer:
         """Return the answer in what came."""
         ...
-
-
-def texts(pieces: Sequence[Piece]) -> list[str]:
-    """Return the texts alone."""
-    return [piece.text for piece in pieces]

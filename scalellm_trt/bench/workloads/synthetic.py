@@ -24,9 +24,7 @@ class Synthetic:
     ) -> None:
         """Take the distributions of prompt and answer."""
         self._source, self._isl, self._osl = source, isl, osl
-        self.name = f"fixed:isl={isl.label},osl={osl.label}"
-        if isl.shape != "fixed" or osl.shape != "fixed":
-            self.name = f"drawn: isl {isl.label}; osl {osl.label}"
+        self.name = f"lengths:isl={isl.label};osl={osl.label}"
         self.seed = seed
         self.sources: Mapping[str, str] = {"tokenizer": tokenizer.digest, "texts": source.digest}
 

@@ -14,10 +14,10 @@ import numpy as np
 import uvloop
 from tritonclient.grpc import service_pb2
 
-from scalellm_trt.gateway import grpc_messages
-from scalellm_trt.gateway import http2_frames as h2
-from scalellm_trt.gateway.grpc_messages import MessageReader
-from scalellm_trt.gateway.http2_frames import FrameReader
+from scalellm_trt.triton import grpc_messages
+from scalellm_trt.triton import http2_frames as h2
+from scalellm_trt.triton.grpc_messages import MessageReader
+from scalellm_trt.triton.http2_frames import FrameReader
 from scripts.benchmarks.sides.paced_repository import COLUMNS, ROWS
 
 STEP_S = 0.01

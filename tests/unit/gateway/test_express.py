@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from tritonclient.grpc import service_pb2
 
-from scalellm_trt.gateway import grpc_messages
-from scalellm_trt.gateway import http2_frames as h2
 from scalellm_trt.gateway.express import Mould
+from scalellm_trt.triton import grpc_messages
+from scalellm_trt.triton import http2_frames as h2
 from tests.fakes.http2_peer import Heard, Peer, data
 from tests.fakes.token_server import _message as token_message
 from tests.unit.gateway.test_http2 import in_loop

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from scalellm_trt.gateway import grpc_messages, http2_connection
-from scalellm_trt.gateway import http2_frames as h2
-from scalellm_trt.gateway.grpc_messages import MessageError, MessageReader
-from scalellm_trt.gateway.http2_frames import FrameReader, Http2Error
+from scalellm_trt.gateway import http2_connection
 from scalellm_trt.gateway.http2_stream import WINDOW, Stream
+from scalellm_trt.triton import grpc_messages
+from scalellm_trt.triton import http2_frames as h2
+from scalellm_trt.triton.grpc_messages import MessageError, MessageReader
+from scalellm_trt.triton.http2_frames import FrameReader, Http2Error
 from tests.fakes.http2_peer import Heard, Peer, data, go_away, message
 
 if TYPE_CHECKING:

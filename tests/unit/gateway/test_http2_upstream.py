@@ -11,11 +11,12 @@ import hpack
 import pytest
 from tritonclient.grpc import service_pb2
 
-from scalellm_trt.gateway import grpc_messages, http2_upstream
-from scalellm_trt.gateway import http2_frames as h2
+from scalellm_trt.gateway import http2_upstream
 from scalellm_trt.gateway.errors import ApiError
-from scalellm_trt.gateway.http2_frames import FrameReader
 from scalellm_trt.gateway.http2_upstream import Http2Upstream
+from scalellm_trt.triton import grpc_messages
+from scalellm_trt.triton import http2_frames as h2
+from scalellm_trt.triton.http2_frames import FrameReader
 from tests.fakes.http2_peer import Heard, go_away, message
 from tests.unit.gateway.test_http2 import in_loop
 
