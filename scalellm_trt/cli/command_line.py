@@ -24,6 +24,7 @@ COMMAND_MODULES = (
         "serve",
         "infer",
         "bench",
+        "compare",
         "gateway",
         "up",
         "key",

@@ -4,10 +4,11 @@
     scalellm-trt build scripts/benchmarks/bench_cpu.yaml
     python -m scripts.benchmarks.bench_cpu [--size full] [--llama-python PYTHON]
 
-Starts tritonserver over the built repository and the gateway before it, and asks (a) the token model over gRPC, (b) the
-text model over gRPC, (c) the gateway, (d) the engine in process, and (e) llama.cpp's server from llama-cpp-python, where
-its interpreter is given. 256 tokens in, 64 out; the 4K-token chats of ScaleLLM at 1 and 2. The quick size takes some
-minutes, the full one an hour. (e) has the GGUF file that the recipe's weights come from; it serves one request at a time:
+Starts tritonserver over the built repository and the gateway before it, and asks (a) the token model over gRPC, (b)
+the text model over gRPC, (c) the gateway, (d) the engine in process, and (e) llama.cpp's server from
+llama-cpp-python, where its interpreter is given. 256 tokens in, 64 out; the 4K-token chats of ScaleLLM at 1 and 2.
+The quick size takes some minutes, the full one an hour. (e) has the GGUF that the recipe's weights come from; it
+serves one request at a time:
 
     python -m venv llama && llama/bin/pip install 'llama-cpp-python[server]==0.3.36'
 """
@@ -41,14 +42,10 @@ RECIPE = ROOT / "scripts" / "benchmarks" / "bench_cpu.yaml"
 READY_TIMEOUT_S = 120
 CONTEXT_TOKENS = 4352
 SIZES = {
-    "quick": [
-        "--workload", "lengths@1,4,16", "--workload", "long-chat:total=4096;osl=64;requests=1@1", "--requests", "8",
-    ],
-    "full": [
-        "--workload", "lengths@1,2,4,8,16,32,64", "--workload", "long-chat:total=4096;osl=64;requests=3@1,2",
-        "--rounds", "2",
-    ],
-}  # fmt: skip
+    "quick": (["lengths@1,4,16", "long-chat:total=4096;osl=64;requests=1@1"], 1),
+    "full": (["lengths@1,2,4,8,16,32,64", "long-chat:total=4096;osl=64;requests=3@1,2"], 2),
+}
+"""By name the workloads and how often all of them are measured."""
 
 
 def main() -> int:
@@ -68,7 +65,10 @@ def main() -> int:
         if options.llama_python:
             url = stack.enter_context(_llama(options.llama_python, options.builds, directory / "llama.log"))
             targets["llama.cpp"] = f"{url}?api=completions"
-        argv = [sys.executable, "-m", "scalellm_trt", "bench", *SIZES[options.size], "--warmup", "1"]
+        workloads, rounds = SIZES[options.size]
+        argv = [sys.executable, "-m", "scalellm_trt", "bench", "--rounds", str(options.rounds or rounds)]
+        for workload in options.workload or workloads:
+            argv += ["--workload", workload]
         for each, url in targets.items():
             argv += ["--target", f"{each}={url}"]
         argv += ["--repository", str(options.repository), "--tokenizer", str(options.repository / name)]
@@ -113,6 +113,8 @@ def _answers(url: str) -> bool:
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", choices=list(SIZES), default="quick")
+    parser.add_argument("--workload", action="append", help="a part of a size; may be given again")
+    parser.add_argument("--rounds", type=int, help="else those of the size")
     parser.add_argument("--llama-python", help="interpreter with llama-cpp-python[server]")
     parser.add_argument("--repository", type=Path, default=Path("triton_repo"))
     parser.add_argument("--builds", type=Path, default=Path("builds"), help="where the recipe's download is kept")

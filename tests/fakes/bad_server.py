@@ -73,6 +73,9 @@ class BadServer:
             if connection.recv(1, socket.MSG_PEEK) == TLS_HANDSHAKE:
                 return
             while head := _head_of(file):
+                if head.startswith("PRI "):
+                    connection.sendall(b"HTTP/1.1 505 HTTP Version Not Supported\r\ncontent-length: 0\r\n\r\n")
+                    return
                 self.heads.append(head)
                 content = file.read(_length_of(head))
                 if head.startswith("GET"):

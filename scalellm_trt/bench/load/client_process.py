@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 from scalellm_trt.bench.load import exchange
 from scalellm_trt.bench.load.health import Watch
+from scalellm_trt.bench.load.job_source import id_of_turn
 from scalellm_trt.bench.question import Question
 from scalellm_trt.errors import ScaleLLMError
 
@@ -106,8 +107,7 @@ class Client:
                 return
             if number:
                 question = _next_question(question, answer, turn.messages, turn.max_tokens, self._tokenizer)
-            request_id = f"{job.request_id}-{number}" if number else job.request_id
-            raw = await self._asker.ask(question, request_id, self._timeout_s)
+            raw = await self._asker.ask(question, id_of_turn(job.request_id, number), self._timeout_s)
             has_more = number + 1 < len(job.conversation.turns)
             answer = self._reader(raw).text if has_more else ""
             is_last = not has_more or raw.error is not None or raw.was_cancelled

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import uuid
 from typing import TYPE_CHECKING
 
 from scalellm_trt.bench.load.exchange import Job
@@ -41,5 +43,15 @@ class JobSource:
         )
 
     def request_id(self, index: int, *, is_warmup: bool) -> str:
-        """Return what a request is called on its way."""
-        return f"{self._prefix}-{self._cell}-{'w' if is_warmup else ''}{index}"
+        """Return what a request is called on its way, of a conversation the first."""
+        return _uuid(f"{self._prefix}-{self._cell}-{'w' if is_warmup else ''}{index}")
+
+
+def id_of_turn(first: str, turn: int) -> str:
+    """Return what a turn of a conversation is called whose first one is called `first`."""
+    return _uuid(f"{first}-{turn}") if turn else first
+
+
+def _uuid(text: str) -> str:
+    """Return a UUID of version 4, the only form that every server takes as X-Request-ID."""
+    return str(uuid.UUID(bytes=hashlib.sha256(text.encode()).digest()[:16], version=4))

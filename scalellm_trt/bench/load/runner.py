@@ -14,7 +14,7 @@ from scalellm_trt.bench import records
 from scalellm_trt.bench.load import cell_plan, exchange, progress
 from scalellm_trt.bench.load.cell_run import CellRun
 from scalellm_trt.bench.load.crew import Crew
-from scalellm_trt.bench.load.job_source import JobSource
+from scalellm_trt.bench.load.job_source import JobSource, id_of_turn
 from scalellm_trt.bench.load.progress import CellProgress, Work
 from scalellm_trt.bench.load.scribe import Scribe
 from scalellm_trt.bench.run import Cell, Run
@@ -208,7 +208,7 @@ class _Book:
 
     def take(self, asked: Asked) -> bool:
         """Write a request down; return whether it was answered."""
-        request_id = self._jobs.request_id(asked.job, is_warmup=asked.is_warmup)
+        request_id = id_of_turn(self._jobs.request_id(asked.job, is_warmup=asked.is_warmup), asked.turn)
         has_turns = not asked.is_last_turn or asked.turn > 0
         record = self._scribe.record(asked, self._reader, cell=self._cell, request_id=request_id, has_turns=has_turns)
         records.write(record, self._file)

@@ -1,8 +1,9 @@
 """Long-prompt chats whose whole sequence, prompt and answer, has 4K tokens: what ScaleLLM measures.
 
-Its prompts came from FlowGPT, where people publish prompts that give a model a part to play; they are not published as
-data set. Ours are made alike: a part, a long background, a task. The parts and tasks are written by us, the background is
-the bundled public-domain prose. Answers are lognormal in length; the prompt takes what is left of the 4,096 tokens.
+Its prompts came from FlowGPT, where people publish prompts that give a model a part to play; they are not published
+as a data set. Ours are made alike: a part, a long background, a task. The parts and tasks are written by us, the
+background is the bundled public-domain prose. Answers are lognormal in length; the prompt takes what is left of the
+4,096 tokens.
 """
 
 from __future__ import annotations
