@@ -6,7 +6,7 @@ With several workers (PROMETHEUS_MULTIPROC_DIR) the numbers lie in files, and wh
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Final, Generic, TypeVar, cast
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
@@ -31,6 +31,23 @@ TOKEN_SECONDS_BUCKETS: Final = (
 
 MODEL: Final = ("model_name",)
 TENANT: Final = ("tenant",)
+Kind = TypeVar("Kind", Counter, Gauge, Histogram)
+
+
+class Labelled(Generic[Kind]):
+    """A metric with labels whose children are found without prometheus_client's checks and its lock."""
+
+    def __init__(self, metric: Kind) -> None:
+        """Take a metric none of whose children is ever removed."""
+        self._metric: Kind = metric
+        self._children: dict[tuple[str, ...], Kind] = {}
+
+    def labels(self, *values: str) -> Kind:
+        """Return the child of these labels."""
+        child = self._children.get(values)
+        if child is None:
+            child = self._children[values] = self._metric.labels(*values)
+        return child
 
 
 class Metrics:
@@ -51,8 +68,8 @@ class Metrics:
     def _times(self, registry: CollectorRegistry) -> None:
         def seconds(
             name: str, text: str, buckets: tuple[float, ...] = SECONDS_BUCKETS, labels: tuple[str, ...] = MODEL
-        ) -> Histogram:
-            return Histogram(f"scalellm_{name}_seconds", text, labels, buckets=buckets, registry=registry)
+        ) -> Labelled[Histogram]:
+            return Labelled(Histogram(f"scalellm_{name}_seconds", text, labels, buckets=buckets, registry=registry))
 
         self.ttft = seconds("time_to_first_token", "From the request to the first text of its stream.")
         self.tpot = seconds(
@@ -67,8 +84,8 @@ class Metrics:
         self.tenant_queue_time = seconds("tenant_queue_time", "The same, of each tenant.", labels=TENANT)
 
     def _counts(self, registry: CollectorRegistry) -> None:
-        def count(name: str, text: str, labels: tuple[str, ...] = MODEL) -> Counter:
-            return Counter(f"scalellm_{name}", text, labels, registry=registry)
+        def count(name: str, text: str, labels: tuple[str, ...] = MODEL) -> Labelled[Counter]:
+            return Labelled(Counter(f"scalellm_{name}", text, labels, registry=registry))
 
         self.prompt_tokens = count("prompt_tokens", "Tokens of the prompts that were sent to the engine.")
         self.cached_tokens = count(
@@ -100,7 +117,7 @@ class Metrics:
             # Of several workers the living ones' values add up.
             return Gauge(f"scalellm_{name}", text, labels, registry=registry, multiprocess_mode="livesum")
 
-        self.running = now("num_requests_running", "Requests at the engine now.", MODEL)
+        self.running = Labelled(now("num_requests_running", "Requests at the engine now.", MODEL))
         self.waiting = now("num_requests_waiting", "Requests that wait for their turn here.", MODEL)
         self.tasks = now("event_loop_tasks", "asyncio's tasks; what stays up when nothing runs is a leak.")
         self.connections = now("grpc_pool_connections", "gRPC connections that stand.")

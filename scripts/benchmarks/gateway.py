@@ -37,15 +37,13 @@ if TYPE_CHECKING:
     from scripts.benchmarks.sides.served_model import Running
 
 OURS, GRPC = "gateway", "gateway over grpc.aio"
-TOKENS_OF_A_CELL = 6400
-UNPACED_CELL_TOKENS = 25600
-TOKENS_OF_A_STREAM = range(20, 151)
+TOKENS_OF_A_STREAM = 150
 LITELLM_STREAMS = (8, 32)
 MANY_STREAMS = (32, 64, 128)
 NUM_DISCONNECTS = 15
 NUM_ALONE = 12
 TOKENS_ALONE = 20
-UNPACED_STREAM_TOKENS = 400
+UNPACED_CELL_TOKENS, UNPACED_STREAM_TOKENS = 25600, 400
 """Enough that a stream as fast as the model can is not mostly its first token, which has its own targets."""
 
 
@@ -165,7 +163,7 @@ def _round(bench: Bench, options: argparse.Namespace, number: int, sides: Sequen
             shift = number % len(sides)
             for side in [*sides[shift:], *sides[:shift]]:
                 if _is_wanted(side.name, streams, pace):
-                    _print(bench.measure(number, side, streams, pace, _tokens(side.name, streams, pace)))
+                    _print(bench.measure(number, side, streams, pace, _tokens(streams, pace)))
 
 
 def _is_wanted(side: str, streams: int, pace: str) -> bool:
@@ -175,13 +173,10 @@ def _is_wanted(side: str, streams: int, pace: str) -> bool:
     return side not in ("nginx", "smg") or (pace == "paced" and streams in MANY_STREAMS)
 
 
-def _tokens(side: str, streams: int, pace: str) -> int:
+def _tokens(streams: int, pace: str) -> int:
     if pace == "unpaced":
         return min(UNPACED_CELL_TOKENS // streams, UNPACED_STREAM_TOKENS)
-    if streams == 1:
-        return TOKENS_ALONE
-    wanted = TOKENS_OF_A_CELL // streams // (4 if side == "litellm" else 1)
-    return min(max(wanted, TOKENS_OF_A_STREAM[0]), TOKENS_OF_A_STREAM[-1])
+    return TOKENS_ALONE if streams == 1 else TOKENS_OF_A_STREAM
 
 
 def _mock(bench: Bench, options: argparse.Namespace, repository: Path, directory: Path, emissions: Path) -> None:

@@ -30,7 +30,7 @@ def _exported() -> set[str]:
 
 
 def _labels() -> set[str]:
-    metrics = vars(Metrics()).values()
+    metrics = [getattr(metric, "_metric", metric) for metric in vars(Metrics()).values()]
     return SCRAPED_LABELS.union(*(getattr(metric, "_labelnames", ()) for metric in metrics))
 
 
