@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from scalellm_trt.bench.statistics import Distribution, Interval
 
 Outcome = Literal["measured", "timeout", "failed", "nothing"]
-NUM_SLICES = 20  # of a cell's time, which the interval of a rate resamples
+NUM_SLICES = 20  # of a cell's time, which the interval of a rate in an open loop resamples
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,8 +92,7 @@ def _summary(described: Run, cells: Sequence[Cell], by_cell: Mapping[int, list[R
     share = metrics.share_in_time(records, limit_s)
 
     def rate(amount: Callable[[RequestRecord], float]) -> Interval:
-        parts = [part for cell in cells for part in slices(cell, by_cell[cell.index], amount)]
-        return statistics.rate([amount for amount, _ in parts], [seconds for _, seconds in parts])
+        return _rate(cells, by_cell, amount)
 
     return Summary(
         target=first.target,
@@ -115,6 +114,24 @@ def _summary(described: Run, cells: Sequence[Cell], by_cell: Mapping[int, list[R
         goodput=None if slo.is_empty else rate(slo.is_met_by),
         is_complete=all(cell.is_complete for cell in cells),
     )
+
+
+def _rate(
+    cells: Sequence[Cell], by_cell: Mapping[int, list[RequestRecord]], amount: Callable[[RequestRecord], float]
+) -> Interval:
+    """Return an amount a second with its interval.
+
+    In a closed loop the next request waits for the last one, so by Little's law a rate is requests at once times amount
+    per latency, and requests are resampled. In an open loop they come by themselves: slices of time are.
+    """
+    parts = [part for cell in cells for part in slices(cell, by_cell[cell.index], amount)]
+    whole_s = sum(seconds for _, seconds in parts)
+    records = [record for cell in cells for record in by_cell[cell.index]]
+    latencies = [metrics.e2e_latency_ms(record) / 1000 for record in records]
+    if cells[0].load.mode != "closed" or whole_s <= 0 or sum(latencies) <= 0:
+        return statistics.rate([amount for amount, _ in parts], [seconds for _, seconds in parts])
+    at_once = sum(latencies) / whole_s
+    return statistics.scaled(statistics.rate([amount(record) for record in records], latencies), at_once)
 
 
 def _outcome(records: Sequence[RequestRecord], share: float | None, limit_s: float) -> Outcome:

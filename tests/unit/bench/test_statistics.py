@@ -118,4 +118,6 @@ def test_a_rate_is_the_sum_over_the_sum_and_its_interval_grows_with_the_differen
     assert uneven.value == 5
     assert uneven.low == 0
     assert uneven.high > 10
+    many = statistics.rate([10.0] * 3001, [2.0] * 3001)
+    assert (many.low, many.value, many.high) == pytest.approx((5, 5, 5))
     assert statistics.rate([], []) == statistics.Interval(value=0, low=0, high=0)

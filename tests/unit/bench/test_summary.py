@@ -84,6 +84,31 @@ def test_the_order_of_records_does_not_matter() -> None:
     assert summary.summarize(described, records, SLO) == summary.summarize(described, mixed, SLO)
 
 
+def test_in_a_closed_loop_requests_of_one_length_leave_no_doubt_of_the_rate() -> None:
+    # Four users in step: all answers end together, which slices of time would take for an unsteady server.
+    records = [
+        record((turn + 0.5, turn + 1.0), index=4 * turn + user, scheduled_s=float(turn))
+        for turn in range(10)
+        for user in range(4)
+    ]
+    (closed,) = summary.summarize(run([cell(0, 4)]), records, SLO)
+    rate = closed.request_throughput
+    assert (rate.low, rate.value, rate.high) == pytest.approx((4, 4, 4))
+    assert closed.output_token_throughput.value == pytest.approx(8)
+    (opened,) = summary.summarize(run([cell(0, load=Load(mode="poisson", rate_per_s=4.0))]), records, SLO)
+    assert opened.request_throughput.value == pytest.approx(4)
+    assert opened.request_throughput.high > 5
+
+
+def test_requests_of_different_length_leave_doubt_of_the_rate() -> None:
+    records = [record((0.1,), end_s=0.2 + 0.4 * (index % 5), index=index) for index in range(60)]
+    (found,) = summary.summarize(run([cell(0, 6)]), records, SLO)
+    rate = found.request_throughput
+    assert rate.value == pytest.approx(6)
+    assert 4 < rate.low < 5.5
+    assert 6.5 < rate.high < 8
+
+
 def test_goodput_is_within_throughput_with_its_interval() -> None:
     described, records = bench_runs.drawn(loads=(2,))
     for found in summary.summarize(described, records, Slo(ttft_ms=75)):
