@@ -76,7 +76,9 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=7, help="of the cost; 0 leaves it out")
     parser.add_argument("--seconds", type=float, default=40.0, help="of the shares; 0 leaves them out")
     parser.add_argument("--reference", type=Path, help="a checkout whose gateway is measured too")
-    parser.add_argument("--workers", type=int, default=1, help="of the gateway with tenants whose cost is measured")
+    parser.add_argument(
+        "--workers", type=int, default=1, help="of the gateway with tenants; max_streams holds for each"
+    )
     parser.add_argument("--json", type=Path, help="write everything to this file")
     return parser.parse_args()
 
@@ -142,7 +144,8 @@ def _measure(client: Worker, side: Side, shape: str) -> float:
 def _shares(options: argparse.Namespace, repository: Path, url: str, directory: Path) -> dict[str, object]:
     config = _config(directory, "shares", SHARES)
     ask = Ask(model=MODEL, word=" abc", prompt_words=(1, 20), fields={"max_tokens": 10})
-    with gateways.ours("shares", repository, url, directory, "--config", config) as side:
+    workers = str(options.workers)
+    with gateways.ours("shares", repository, url, directory, "--config", config, "--workers", workers) as side:
         load = Load(side.url, {name: f"sk-{name}" for name in NAMES}, ask, clients_each=8)
         began_s = time.monotonic()
         asyncio.run(load.run(options.seconds))
