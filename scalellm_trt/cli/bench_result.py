@@ -1,50 +1,38 @@
-"""What `bench` prints at its end: ScaleLLM's table and the throughput, or the same figures as JSON."""
+"""What `bench` leaves: a report in the run's directory, and on the screen its doubts and tables, or JSON."""
 
 from __future__ import annotations
 
 import json
 from typing import TYPE_CHECKING
 
+import typer
+
+from scalellm_trt.cli import report
+
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from scalellm_trt.bench.run import Run
-    from scalellm_trt.bench.summary import Summary
-
 
 def show(directory: Path, *, as_json: bool) -> None:
-    """Print the run in `directory`."""
-    from scalellm_trt.bench import metrics, summary, tables
+    """Print the run in `directory` and write `report.html` beside its records."""
+    from scalellm_trt.bench import metrics
     from scalellm_trt.bench import run as runs
-    from scalellm_trt.cli import bench_view
-    from scalellm_trt.cli import tables as screen
+    from scalellm_trt.bench.report import as_json as json_report
+    from scalellm_trt.bench.report import content as contents
+    from scalellm_trt.cli import bench_options
 
-    run, records = runs.read(directory)
-    slo = metrics.Slo()
-    found = summary.summarize(run, records, slo)
+    described, records = runs.read(directory)
+    content = contents.gather(
+        described,
+        records,
+        slo=metrics.Slo(),
+        ceilings=bench_options.ceilings(described, None, None, None),
+        quotes=bench_options.quotes(None),
+        api=None,
+    )
     if as_json:
-        rows = [_row(run, each) for each in found]
-        print(json.dumps({"directory": str(directory), "is_partial": run.is_partial, "results": rows}))
-        return
-    console = screen.console()
-    for each in (*tables.latency_tables(run, found), tables.rate_table(run, found, slo)):
-        bench_view.show_table(each, console)
-    print(f"run: {directory}")
-
-
-def _row(run: Run, found: Summary) -> dict[str, object]:
-    percentiles = {
-        name: {f"p{percent}": value.value for percent, value in distribution.percentiles.items()}
-        for name, distribution in found.distributions.items()
-    }
-    return {
-        "target": run.targets[found.target].name,
-        "workload": run.workloads[found.workload].name,
-        "load": found.load.label,
-        "num_requests": found.num_requests,
-        "num_good": found.num_good,
-        "errors": dict(found.errors),
-        "request_throughput": found.request_throughput.value,
-        "output_token_throughput": found.output_token_throughput.value,
-        **percentiles,
-    }
+        typer.echo(json.dumps({"directory": str(directory), **json_report.as_json(content)}, allow_nan=False))
+    else:
+        report.show(content)
+        print(f"run: {directory}")
+    report.write(content, directory / report.FILE_NAME)

@@ -60,7 +60,7 @@ def report(
     else:
         show(content)
     if out is not None or not (as_json or markdown):
-        _write(content, out or run / FILE_NAME)
+        write(content, out or run / FILE_NAME)
 
 
 def show(content: Content) -> None:
@@ -95,7 +95,12 @@ def _print_text(content: Content, *, as_json: bool) -> None:
     typer.echo(json_report.text(content) if as_json else markdown_report.markdown(content), nl=False)
 
 
-def _write(content: Content, path: Path) -> None:
+def write(content: Content, path: Path) -> None:
+    """Write the HTML file.
+
+    Raises:
+        ArtefactError: it cannot be written.
+    """
     from scalellm_trt.bench.report import page
     from scalellm_trt.errors import ArtefactError
 

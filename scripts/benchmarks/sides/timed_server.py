@@ -19,6 +19,7 @@ import uvloop
 
 MODEL: Final = "timed"
 WORD: Final = " abc"
+NUM_TOKENS: Final = 200
 _HEAD: Final = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
 
 
@@ -67,23 +68,24 @@ class Server(asyncio.Protocol):
             times = {name: [each.received_s, *each.emitted_s] for name, each in self._log.items()}
             self._log.clear()
             self._answer(times)
-        elif self._path.endswith(b"/models"):
+        elif not self._path.endswith(b"/completions"):  # /v1/models, and what tools ask whether it is well
             self._answer({"object": "list", "data": [{"id": MODEL, "object": "model"}]})
         else:
-            self._begin(orjson.loads(self._body))
+            question = orjson.loads(self._body)
+            self._begin(question, question.get("max_tokens") or question.get("max_completion_tokens") or NUM_TOKENS)
 
-    def _begin(self, question: dict[str, Any]) -> None:
+    def _begin(self, question: dict[str, Any], num_tokens: int) -> None:
         emission = Emission()
         if self._request_id:
             self._log[self._request_id] = emission
         if not question.get("stream"):
-            text = WORD * question["max_tokens"]
+            text = WORD * num_tokens
             choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "length"}
             self._answer({"choices": [choice]})
             return
         self.transport.write(_HEAD)
         due_s = self._loop.time() + self._ttft_s
-        self._loop.call_at(due_s, self._step, emission, question["max_tokens"], due_s)
+        self._loop.call_at(due_s, self._step, emission, num_tokens, due_s)
 
     def _step(self, emission: Emission, max_tokens: int, due_s: float) -> None:
         """Write a token, and be due again a gap after this one was due."""

@@ -72,10 +72,12 @@ def test_a_run_of_two_targets_writes_every_request_down(tokenizer: Path, tmp_pat
         assert all(cell.begin_s <= record.sent_s <= record.end_s <= cell.end_s for record in found)
     assert sum(record.is_warmup for record in records) == len(run.cells)
     assert len({str(request["messages"]) for request in one.requests if request.get("stream")}) == 4 * 7
-    results = json.loads(output)["results"]
-    assert [(row["target"], row["load"], row["num_good"]) for row in results] == [
-        ("a", "1", 12), ("b", "1", 12), ("a", "4", 12), ("b", "4", 12),
+    report = json.loads(output)
+    assert report["directory"] == str(tmp_path / "out")
+    assert [(row["target"], row["load"]["concurrency"], row["num_good"]) for row in report["rows"]] == [
+        ("a", 1, 12), ("b", 1, 12), ("a", 4, 12), ("b", 4, 12),
     ]  # fmt: skip
+    assert "<html" in (tmp_path / "out" / "report.html").read_text()
 
 
 def test_an_open_loop_counts_from_when_a_request_was_due(tokenizer: Path, tmp_path: Path) -> None:
