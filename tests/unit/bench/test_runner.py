@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from tests.fakes.bad_server import Behaviour
 
+pytestmark = pytest.mark.integration  # they start processes and wait for them
+
 ROOT = Path(__file__).parents[3]
 DEADLINE_S = 60
 

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
     from tests.fakes.token_server import TokenServer
 
+pytestmark = pytest.mark.integration  # they start processes and wait for them
+
 TENANTS = """\
   few: {requests_per_minute: 2}
   tokens: {tokens_per_minute: 60}
