@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -285,6 +286,10 @@ def test_a_client_that_leaves_ends_the_generation(gateway: RunningGateway, serve
     _until(lambda: _metric(gateway, "scalellm_request_cancelled_total") == before + 1)
     _until(lambda: _metric(gateway, "scalellm_num_requests_running") == 0)
     _until(lambda: gateway.lines()[-1].get("cancelled") is True)
+
+
+def test_a_gateway_interrupts_nobody_at_work(gateway: RunningGateway) -> None:
+    assert os.sched_getscheduler(gateway.pid) == os.SCHED_BATCH
 
 
 def test_a_request_that_ended_is_not_cancelled(client: openai.OpenAI, server: TokenServer) -> None:
