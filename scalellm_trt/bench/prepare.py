@@ -10,7 +10,7 @@ from scalellm_trt.bench.load.cell_plan import Effort
 from scalellm_trt.bench.load.job_source import JobSource
 from scalellm_trt.bench.load.runner import Runner, Wish
 from scalellm_trt.bench.run import Load
-from scalellm_trt.bench.targets import find, target
+from scalellm_trt.bench.targets import find, provenance, target
 from scalellm_trt.bench.tokens import ServedTokenizer
 from scalellm_trt.bench.workloads import choice
 
@@ -71,10 +71,11 @@ def runner(asked: Asked, reporter: Reporter) -> Runner:
     workloads = [choice.make(each, tokenizer, isl=asked.isl, osl=asked.osl, seed=asked.seed) for each in choices]
     sample = JobSource(workloads[0], tokenizer, cell=0, prefix="probe").job(0, is_warmup=True).first
     found = [find.examine(way, sample) for way in ways]
+    targets = [provenance.added(each, asked.repository) for _, each in found]
     return Runner(
         Wish(
             ways=[way for way, _ in found],
-            targets=[each for _, each in found],
+            targets=targets,
             workloads=workloads,
             loads=[_own_loads(each) or open_loads or closed for each in choices],
             efforts=[_effort(asked, each) for each in choices],

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import typer
 
-from scalellm_trt.cli import bench_result
+from scalellm_trt.cli import bench_options, bench_result
 from scalellm_trt.errors import Problem, RecipeError, ServerNotReadyError, ToolchainError
 
 if TYPE_CHECKING:
@@ -84,6 +84,7 @@ def bench(
     processes: ProcessesOption = None,
     tokenizer: TokenizerOption = None,
     repository: RepositoryOption = Path("triton_repo"),
+    slo: bench_options.SloOption = None,
     out: OutOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -96,6 +97,7 @@ def bench(
 
     if requests is not None and duration is not None:
         raise RecipeError([Problem(key="--duration", message="--requests says how long already", hint="Give one.")])
+    limits = bench_options.slo(slo)
     directory = out or Path("builds") / "bench" / datetime.datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
     run = measure(
         Asked(
@@ -119,7 +121,7 @@ def bench(
             command=" ".join(["scalellm-trt", *sys.argv[1:]]),
         )
     )
-    bench_result.show(directory, as_json=as_json)
+    bench_result.show(directory, as_json=as_json, slo=limits)
     if run.is_partial:
         message = f"{directory}: a target was given up; what was measured before is kept"
         raise ServerNotReadyError(message, hint="Look at its log, and at error_text in records.jsonl.")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from scalellm_trt.errors import Problem, RecipeError
+from scalellm_trt.errors import Problem, RecipeError, ScaleLLMError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -114,7 +114,7 @@ def with_hardware(described: Run, texts: Sequence[str] | None) -> Run:
 def ceilings(
     described: Run, texts: Sequence[str] | None, bandwidth: float | None, tflops: float | None
 ) -> Mapping[int, Ceiling]:
-    """Return the roofline of each target whose recipe is named and whose hardware is known.
+    """Return the roofline of each target whose hardware is known and whose recipe is named, or told by the run.
 
     Raises:
         RecipeError, UnsupportedError: a recipe is wrong.
@@ -124,9 +124,16 @@ def ceilings(
 
     workspace = pipeline.Workspace(builds_dir=Path("builds"), repository_dir=Path("triton_repo"))
     found = {}
-    for place, file in _by_target(described, texts, "--recipe").items():
+    told = {place: target.facts.get("recipe", "") for place, target in enumerate(described.targets)}
+    named = _by_target(described, texts, "--recipe")
+    for place, file in {**{place: file for place, file in told.items() if Path(file).is_file()}, **named}.items():
         hardware = described.targets[place].hardware
-        plan = pipeline.study(Path(file), workspace, hardware=None if hardware == "cpu" else hardware).plan
+        try:
+            plan = pipeline.study(Path(file), workspace, hardware=None if hardware == "cpu" else hardware).plan
+        except ScaleLLMError:
+            if place in named:
+                raise
+            continue  # it was changed since, or needs what is not here
         known = ceiling.of_plan(
             plan,
             memory_bandwidth_gb_per_s=bandwidth if plan.hardware == "cpu" else None,

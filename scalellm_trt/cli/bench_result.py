@@ -12,8 +12,10 @@ from scalellm_trt.cli import report
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from scalellm_trt.bench.metrics import Slo
 
-def show(directory: Path, *, as_json: bool) -> None:
+
+def show(directory: Path, *, as_json: bool, slo: Slo | None = None) -> None:
     """Print the run in `directory` and write `report.html` beside its records."""
     from scalellm_trt.bench import metrics
     from scalellm_trt.bench import run as runs
@@ -25,7 +27,7 @@ def show(directory: Path, *, as_json: bool) -> None:
     content = contents.gather(
         described,
         records,
-        slo=metrics.Slo(),
+        slo=slo or metrics.Slo(),
         ceilings=bench_options.ceilings(described, None, None, None),
         quotes=bench_options.quotes(None),
         api=None,
