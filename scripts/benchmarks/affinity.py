@@ -17,8 +17,6 @@ import argparse
 import asyncio
 import contextlib
 import random
-import re
-import subprocess
 import sys
 import tempfile
 import time
@@ -32,8 +30,7 @@ import httpx
 import numpy as np
 import orjson
 
-from scripts.benchmarks.sides import adjusted_repository, served_model, surroundings
-from scripts.benchmarks.sides.worker import ROOT
+from scripts.benchmarks.sides import adjusted_repository, gateways, served_model, surroundings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -102,24 +99,10 @@ def main() -> int:
 
 @contextlib.contextmanager
 def _gateway(directory: Path, repository: Path, urls: Sequence[str], policy: str) -> Iterator[str]:
-    lines = [f"repository: {repository}", "listen: {port: 0}", f"routing: {{policy: {policy}}}", "servers:"]
+    lines = [f"repository: {repository}", f"routing: {{policy: {policy}}}", "servers:"]
     lines += [f"  s{index}: {{url: '{url}'}}" for index, url in enumerate(urls)]
-    config = directory / f"{policy}.yaml"
-    config.write_text("\n".join(lines) + "\n")
-    argv = [sys.executable, "-m", "scalellm_trt", "gateway", "--config", str(config)]
-    with (directory / f"{policy}.log").open("wb") as errors:
-        child = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=errors, text=True, cwd=ROOT)
-    assert child.stdout is not None
-    try:
-        found = re.search(r"http://[0-9.:]+", child.stdout.readline())
-        if found is None:
-            message = f"the gateway did not start: {(directory / f'{policy}.log').read_text()[-1000:]}"
-            raise SystemExit(message)
-        time.sleep(2)  # every server has been asked by then
-        yield found.group()
-    finally:
-        child.terminate()
-        child.communicate()
+    with gateways.configured(lines, directory / f"{policy}.yaml", directory / f"{policy}.log") as url:
+        yield url
 
 
 async def _play(side: Side, model: str, seed: str) -> None:

@@ -17,8 +17,6 @@ import argparse
 import asyncio
 import contextlib
 import json
-import re
-import subprocess
 import sys
 import tempfile
 import time
@@ -29,9 +27,8 @@ from typing import TYPE_CHECKING
 import orjson
 import uvloop
 
-from scripts.benchmarks.sides import paced_repository, ramp, served_model, surroundings
+from scripts.benchmarks.sides import gateways, paced_repository, ramp, served_model, surroundings
 from scripts.benchmarks.sides.paced_repository import Pace
-from scripts.benchmarks.sides.worker import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -148,25 +145,12 @@ def _gateway(
     directory: Path, repository: Path, groups: Mapping[str, Sequence[str]], routing: str
 ) -> Iterator[tuple[str, Path]]:
     directory.mkdir()
-    lines = [f"repository: {repository}", "listen: {port: 0}", routing, "servers:"]
+    lines = [f"repository: {repository}", routing, "servers:"]
     for group, urls in groups.items():
         lines += [f"  {group}{index}: {{url: '{url}', group: {group}}}" for index, url in enumerate(urls)]
-    config, log = directory / "gateway.yaml", directory / "gateway.log"
-    config.write_text("\n".join(lines) + "\n")
-    argv = [sys.executable, "-m", "scalellm_trt", "gateway", "--config", str(config)]
-    with log.open("wb") as errors:
-        child = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=errors, text=True, cwd=ROOT)
-    assert child.stdout is not None
-    try:
-        found = re.search(r"http://[0-9.:]+", child.stdout.readline())
-        if found is None:
-            message = f"the gateway did not start: {log.read_text()[-1000:]}"
-            raise SystemExit(message)
-        time.sleep(2)  # every server has been asked by then
-        yield found.group(), log
-    finally:
-        child.terminate()
-        child.communicate()
+    log = directory / "gateway.log"
+    with gateways.configured(lines, directory / "gateway.yaml", log) as url:
+        yield url, log
 
 
 def _seen(clients: Clients, log: Path, urls: Mapping[str, Sequence[str]]) -> list[ramp.Seen]:

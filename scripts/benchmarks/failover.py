@@ -29,7 +29,6 @@ import contextlib
 import json
 import random
 import re
-import subprocess
 import sys
 import tempfile
 import time
@@ -41,10 +40,9 @@ import numpy as np
 
 from scalellm_trt.triton import repository_check
 from scripts.benchmarks import determinism
-from scripts.benchmarks.sides import adjusted_repository, paced_repository, served_model, surroundings
+from scripts.benchmarks.sides import adjusted_repository, gateways, paced_repository, served_model, surroundings
 from scripts.benchmarks.sides.breaking_server import Harm, Server
 from scripts.benchmarks.sides.judged_streams import Outcome, Stream, Workload, judge
-from scripts.benchmarks.sides.worker import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -130,24 +128,10 @@ def _parse() -> argparse.Namespace:
 
 @contextlib.contextmanager
 def _gateway(directory: Path, repository: Path, urls: Sequence[str], log: Path) -> Iterator[str]:
-    lines = [f"repository: {repository}", "listen: {port: 0}", "servers:"]
+    lines = [f"repository: {repository}", "servers:"]
     lines += [f"  s{index}: {{url: '{url}'}}" for index, url in enumerate(urls)]
-    config = directory / "gateway.yaml"
-    config.write_text("\n".join(lines) + "\n")
-    argv = [sys.executable, "-m", "scalellm_trt", "gateway", "--config", str(config)]
-    with log.open("wb") as errors:
-        child = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=errors, text=True, cwd=ROOT)
-    assert child.stdout is not None
-    try:
-        found = re.search(r"http://[0-9.:]+", child.stdout.readline())
-        if found is None:
-            message = f"the gateway did not start: {log.read_text()[-1000:]}"
-            raise SystemExit(message)
-        time.sleep(2)  # every server has been asked by then
-        yield found.group()
-    finally:
-        child.terminate()
-        child.communicate()
+    with gateways.configured(lines, directory / "gateway.yaml", log) as url:
+        yield url
 
 
 async def _round(workload: Workload, name: str, victim: Server | None, harm: Harm) -> list[Stream]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import threading
 from typing import TYPE_CHECKING
 
@@ -11,7 +9,7 @@ import httpx
 import pytest
 
 from scalellm_trt.triton import ports
-from tests.fakes import small_tokenizer
+from tests.fakes import browsers, small_tokenizer
 from tests.fakes.gateways import END_ID, MODEL, RunningGateway, running, write_repository
 from tests.fakes.token_server import TokenServer
 
@@ -22,23 +20,14 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page, Route
 
 pytestmark = pytest.mark.integration
-NAMES = ("chromium", "chromium-browser", "google-chrome")
 TIMEOUT_MS = 20_000
 LAPTOP, PHONE = (1280, 800), (375, 812)
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (extra dev)")
-    program = next(filter(None, map(shutil.which, NAMES)), None)
-    if program is None:
-        pytest.skip(f"no browser: none of {', '.join(NAMES)} is on the PATH (Debian: apt-get install chromium)")
-    # Chromium's sandbox does not start for root, and a page of our own is all that it is shown.
-    arguments = ["--no-sandbox"] if os.getuid() == 0 else []
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=arguments)
+    with browsers.opened() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
-import shutil
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,7 +10,7 @@ import pytest
 from scalellm_trt.bench.metrics import Slo
 from scalellm_trt.bench.report import content, page
 from scalellm_trt.economics import ApiPrice
-from tests.fakes import bench_runs
+from tests.fakes import bench_runs, browsers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,21 +19,13 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
 pytestmark = pytest.mark.integration
-NAMES = ("chromium", "chromium-browser", "google-chrome")
 SIZES = {"phone": (390, 844), "laptop": (1280, 800)}
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (extra dev)")
-    program = next(filter(None, map(shutil.which, NAMES)), None)
-    if program is None:
-        pytest.skip(f"no browser: none of {', '.join(NAMES)} is on the PATH (Debian: apt-get install chromium)")
-    arguments = ["--no-sandbox"] if os.getuid() == 0 else []
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=arguments)
+    with browsers.opened() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")

@@ -179,3 +179,23 @@ def _wait(port: int, name: str, directory: Path) -> None:
     ending = (directory / f"{name}.log").read_text(errors="replace")[-1000:]
     msg = f"{name} does not listen after {READY_TIMEOUT_S} s; its log ends:\n{ending}"
     raise SystemExit(msg)
+
+
+@contextlib.contextmanager
+def configured(lines: Sequence[str], config: Path, log: Path) -> Iterator[str]:
+    """Run our gateway by a configuration of `lines`, written to `config`, on a port of its own; yield its URL."""
+    config.write_text("\n".join(["listen: {port: 0}", *lines]) + "\n")
+    argv = [sys.executable, "-m", "scalellm_trt", "gateway", "--config", str(config)]
+    with log.open("wb") as errors:
+        child = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=errors, text=True, cwd=ROOT)
+    assert child.stdout is not None
+    try:
+        found = re.search(r"http://[0-9.:]+", child.stdout.readline())
+        if found is None:
+            message = f"the gateway did not start: {log.read_text()[-1000:]}"
+            raise SystemExit(message)
+        time.sleep(2)  # every server has been asked by then
+        yield found.group()
+    finally:
+        child.terminate()
+        child.communicate()
