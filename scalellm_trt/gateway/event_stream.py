@@ -105,7 +105,9 @@ class EventStream:
         try:
             text = self._running.take_tokens(token_ids)
             if text:
-                self._write(self._frame().around(text))
+                body = (self._plain_frame or self._frame()).around(text)
+                if self._write_directly is None or not self._write_directly(body):
+                    self._write(body)
         except Exception as error:
             self._end(error)
             return True

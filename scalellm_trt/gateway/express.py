@@ -1,7 +1,8 @@
 """The short way of a token: a message that differs from the one before in nothing but its token is not parsed.
 
 Each message of a stream repeats the model's name, the request's id, parameters and shapes; equal bytes mean the same.
-Where a stream needs nothing but its text, that makes a token a quarter cheaper (docs/benchmarks.md).
+So do the frame and the length around a message that comes alone. Where a stream needs nothing but its text, that makes
+a token much cheaper (docs/benchmarks.md).
 """
 
 from __future__ import annotations
@@ -49,6 +50,10 @@ class Mould:
         content = _CONTENT_HEAD + _INT32.pack(token_id)
         # Another output may hold the same number: then a later token shows which of them is the id.
         return cls(message, message.index(content) + len(_CONTENT_HEAD)) if message.count(content) == 1 else None
+
+    def within(self, head: bytes) -> Mould:
+        """Return the mould of what holds such a message after `head` and nothing else."""
+        return Mould(head + self._head + bytes(_INT32.size) + self._tail, len(head) + self._start)
 
     def token_id(self, message: bytes) -> int | None:
         """Return the id in a message that is like the one before otherwise; None if it is not."""

@@ -103,7 +103,7 @@ class _GrpcCall:
     def resume(self) -> None:
         self._may_read.set()
 
-    def hurry(self, express: Express) -> None:
+    def hurry(self, express: Express | None) -> None:
         """grpc.aio has parsed every message before it shows it."""
 
     async def _read(self, request: Message) -> None:

@@ -122,6 +122,8 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """See `asyncio.Protocol`."""
         self._heard_s = self.received_s = time.monotonic()
+        if self._passes_by(data):
+            return
         try:
             for kind, flags, stream_id, payload in self._frames.feed(data):
                 if self._headers is not None and kind != h2.CONTINUATION:
@@ -143,6 +145,15 @@ class Connection(asyncio.Protocol):
         """See `asyncio.Protocol`."""
         reason = f"the connection to the model's server is lost: {exc or 'the server closed it'}"
         self._end(ApiError(503, reason, code="upstream_unavailable"))
+
+    def _passes_by(self, data: bytes) -> bool:
+        """Take a read that is one plain token; most are, from a server that sends each in a packet of its own."""
+        stream = self._streams.get(h2.stream_of(data))
+        if stream is None or self._headers is not None or self._frames.rest or not stream.pass_by(data):
+            return False
+        self._num_pings = 0
+        self._num_received += len(data)  # acknowledged with what comes another way
+        return True
 
     def _on_data(self, flags: int, stream_id: int, payload: bytes) -> None:
         self._num_received += len(payload)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 from scalellm_trt.gateway.errors import ApiError, from_status
 from scalellm_trt.gateway.express import Mould
 from scalellm_trt.triton import grpc_messages
+from scalellm_trt.triton import http2_frames as h2
 from scalellm_trt.triton.grpc_messages import MessageError, MessageReader
 
 if TYPE_CHECKING:
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 WINDOW: Final = 65_536
 """Bytes that a call may receive before its listener has taken them: what a slow reader costs at most."""
+_MESSAGE_START: Final = h2.HEAD_SIZE + grpc_messages.HEAD_SIZE
+"""Where the message begins in a frame that holds one."""
 
 
 class Stream:
@@ -33,9 +36,9 @@ class Stream:
     """
 
     __slots__ = (
-        "_error", "_express", "_has_ended", "_held", "_is_over", "_is_paused", "_last", "_listener", "_messages",
-        "_mould", "_num_unacknowledged", "_parse", "_plain", "_reader", "_request", "_token_ids", "connection", "head",
-        "headers", "may_retry", "on_refused", "send_window", "stream_id", "unsent",
+        "_error", "_express", "_frame_mould", "_has_ended", "_held", "_is_over", "_is_paused", "_last", "_listener",
+        "_messages", "_mould", "_num_unacknowledged", "_parse", "_plain", "_reader", "_request", "_token_ids",
+        "connection", "head", "headers", "may_retry", "on_refused", "send_window", "stream_id", "unsent",
     )  # fmt: skip
 
     def __init__(self, head: bytes, request: bytes, listener: Listener, parse: Callable[[bytes], Message]) -> None:
@@ -58,7 +61,8 @@ class Stream:
         self.may_retry = False
         self._reader = MessageReader()
         self._messages: list[Message] = []
-        self._mould: Mould | None = None
+        self._mould: Mould | None = None  # of a message
+        self._frame_mould: Mould | None = None  # of a frame that holds one
         self._plain: list[bytes] = []
         self._token_ids: list[int] = []
         self._last = b""
@@ -93,9 +97,11 @@ class Stream:
                 self.connection.acknowledge(self, num_bytes)
         self.deliver()
 
-    def hurry(self, express: Express) -> None:
+    def hurry(self, express: Express | None) -> None:
         """See `upstream.Call`."""
         self._express = express
+        if express is None:
+            self._set_mould(None)
 
     def take(self, data: bytes) -> int:
         """Take the content of DATA; return by how much the sender's window may be opened again, 0 for not yet."""
@@ -116,13 +122,30 @@ class Stream:
         num_bytes, self._num_unacknowledged = self._num_unacknowledged, 0
         return num_bytes
 
+    def pass_by(self, data: bytes) -> bool:
+        """Take `data` if it is one frame with one message that is like the one before but for its token.
+
+        Returns:
+            False when it must be taken apart, as it must for the sender's window to be opened again.
+        """
+        mould = self._frame_mould
+        if mould is None or self._is_paused or self._is_over or self._reader.num_bytes:
+            return False
+        num_bytes = self._num_unacknowledged + len(data) - h2.HEAD_SIZE
+        if num_bytes >= WINDOW // 2 or (token_id := mould.token_id(data)) is None:
+            return False
+        self._num_unacknowledged = num_bytes
+        if self._express is None or not self._express.on_tokens((token_id,)):
+            self._listener.on_messages([self._parse(data[_MESSAGE_START:])])
+        return True
+
     def end(self, trailers: Mapping[str, str]) -> None:
         """Take the end of the call."""
         self.headers.update(trailers)
         name, details = grpc_messages.status(self.headers)
         if name != "OK":
             self.fail(from_status(name, details or "no reason given"))
-        elif self._reader.is_inside and not self._held:
+        elif self._reader.num_bytes and not self._held:
             self.fail(ApiError(500, "the model's server ended the answer in the middle of a message"))
         else:
             self.fail(None)
@@ -135,17 +158,17 @@ class Stream:
         """Tell the listener what is new."""
         if self._is_paused or self._is_over:
             return
-        if self._token_ids and self._express is not None:
+        if self._token_ids:
             token_ids, self._token_ids = self._token_ids, []
             plain, self._plain = self._plain, []
-            if not self._express.on_tokens(token_ids):
+            if self._express is None or not self._express.on_tokens(token_ids):
                 self._listener.on_messages([self._parse(message) for message in plain])
         elif self._messages:
             messages, self._messages = self._messages, []
             self._listener.on_messages(messages)
             if self._express is not None and len(messages) == 1:
                 token_id = self._express.last_token()
-                self._mould = None if token_id is None else Mould.of(self._last, token_id)
+                self._set_mould(None if token_id is None else Mould.of(self._last, token_id))
         # The listener may just have paused or cancelled this call.
         if self._has_ended and not self._is_paused and not self._is_over:
             retry, self.on_refused = self.on_refused, None
@@ -154,6 +177,12 @@ class Stream:
                 return
             self._is_over = True
             self._listener.on_end(self._error)
+
+    def _set_mould(self, mould: Mould | None) -> None:
+        self._mould = self._frame_mould = mould
+        if mould is not None:
+            head = h2.frame(h2.DATA, 0, self.stream_id, grpc_messages.framed(self._last))[:_MESSAGE_START]
+            self._frame_mould = mould.within(head)
 
     def _take_message(self, message: bytes) -> None:
         token_id = None if self._mould is None or self._messages else self._mould.token_id(message)

@@ -46,8 +46,8 @@ class Call(Protocol):
         """Deliver what has come meanwhile, and go on."""
         ...
 
-    def hurry(self, express: Express) -> None:
-        """Let plain tokens go to `express` and not to the listener, where the call knows how."""
+    def hurry(self, express: Express | None) -> None:
+        """Let plain tokens go to `express` and not to the listener, where the call knows how; None takes it back."""
         ...
 
 

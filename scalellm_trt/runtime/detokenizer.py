@@ -28,13 +28,14 @@ class TokenBytes:
     """The bytes of every token of a vocabulary.
 
     `strips_leading_space` tells that a text's first space is not part of it (SentencePiece puts one in front of
-    every text). It holds for a whole text, not for the continuation of one.
+    every text). It holds for a whole text, not for the continuation of one. `whole_texts` has the text of each token
+    that is whole characters, None for one that may be a part of some.
     """
 
     def __init__(self, table: Sequence[bytes], *, strips_leading_space: bool = False) -> None:
         """Take the bytes by id; an id past the end has none, as a padded vocabulary has ids without tokens."""
         self._table = tuple(table)
-        self._whole: dict[int, str | None] = {}
+        self.whole_texts = _WholeTexts(self)
         self.strips_leading_space = strips_leading_space
 
     @classmethod
@@ -67,23 +68,26 @@ class TokenBytes:
         table, size = self._table, len(self._table)
         return b"".join([table[index] for index in ids if 0 <= index < size])
 
-    def whole_text(self, token_id: int) -> str | None:
-        """Return the text of a token that is whole characters; None for one that may be a part of some."""
-        try:
-            return self._whole[token_id]
-        except KeyError:
-            pass
-        try:
-            text: str | None = self.join((token_id,)).decode()
-        except UnicodeDecodeError:
-            text = None
-        self._whole[token_id] = text
-        return text
-
     def decode(self, ids: Iterable[int]) -> str:
         """Return a whole text."""
         text = self.join(ids).decode("utf-8", "replace")
         return text[1:] if self.strips_leading_space and text.startswith(" ") else text
+
+
+class _WholeTexts(dict[int, str | None]):
+    """By id; made when they are first wanted, as few of a vocabulary ever are."""
+
+    def __init__(self, tokens: TokenBytes) -> None:
+        super().__init__()
+        self._tokens = tokens
+
+    def __missing__(self, token_id: int) -> str | None:
+        try:
+            text: str | None = self._tokens.join((token_id,)).decode()
+        except UnicodeDecodeError:
+            text = None
+        self[token_id] = text
+        return text
 
 
 class Detokenizer:
@@ -91,13 +95,13 @@ class Detokenizer:
 
     def __init__(self, token_bytes: TokenBytes) -> None:
         """Begin in the middle of a text: a leading space is kept."""
-        self._token_bytes = token_bytes
+        self._token_bytes, self._whole_texts = token_bytes, token_bytes.whole_texts
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._is_between = True  # two characters: no byte waits for others
 
     def feed(self, ids: Sequence[int]) -> str:
         """Return the characters that `ids` complete."""
-        if self._is_between and len(ids) == 1 and (text := self._token_bytes.whole_text(ids[0])) is not None:
+        if self._is_between and len(ids) == 1 and (text := self._whole_texts[ids[0]]) is not None:
             return text
         text = self._decoder.decode(self._token_bytes.join(ids))
         self._is_between = not self._decoder.getstate()[0]

@@ -17,7 +17,7 @@ STATUS_NAMES: Final = (
     "INTERNAL", "UNAVAILABLE", "DATA_LOSS", "UNAUTHENTICATED",
 )  # fmt: skip
 _HEAD: Final = struct.Struct(">BI")
-_HEAD_SIZE: Final = 5
+HEAD_SIZE: Final = 5
 
 
 class MessageError(Exception):
@@ -25,20 +25,19 @@ class MessageError(Exception):
 
 
 class MessageReader:
-    """Finds the messages of one stream: a DATA frame may hold several of them, or a part of one."""
+    """Finds the messages of one stream: a DATA frame may hold several of them, or a part of one.
 
-    __slots__ = ("_num_bytes", "_num_needed", "_parts")
+    Attributes:
+        num_bytes: that have come of a message that is not complete.
+    """
+
+    __slots__ = ("_num_needed", "_parts", "num_bytes")
 
     def __init__(self) -> None:
         """Begin at the start of a message."""
         self._parts: list[bytes] = []
-        self._num_bytes = 0
-        self._num_needed = _HEAD_SIZE
-
-    @property
-    def is_inside(self) -> bool:
-        """Whether a message has begun and not ended."""
-        return self._num_bytes > 0
+        self.num_bytes = 0
+        self._num_needed = HEAD_SIZE
 
     def feed(self, data: bytes) -> list[bytes]:
         """Return the messages that `data` completes.
@@ -46,23 +45,23 @@ class MessageReader:
         Raises:
             MessageError: a message is compressed, which we never offer, or too long.
         """
-        if self._num_bytes + len(data) < self._num_needed:
+        if self.num_bytes + len(data) < self._num_needed:
             self._keep(data)
             return []
         if self._parts:
             data = b"".join((*self._parts, data))
         messages = []
         position, end = 0, len(data)
-        self._parts, self._num_bytes, self._num_needed = [], 0, _HEAD_SIZE
-        while end - position >= _HEAD_SIZE:
+        self._parts, self.num_bytes, self._num_needed = [], 0, HEAD_SIZE
+        while end - position >= HEAD_SIZE:
             is_compressed, size = _HEAD.unpack_from(data, position)
             if is_compressed or size > MAX_MESSAGE_BYTES:
                 raise MessageError("a compressed message" if is_compressed else f"a message of {size} bytes")
-            stop = position + _HEAD_SIZE + size
+            stop = position + HEAD_SIZE + size
             if stop > end:
                 self._num_needed = stop - position
                 break
-            messages.append(data[position + _HEAD_SIZE : stop])
+            messages.append(data[position + HEAD_SIZE : stop])
             position = stop
         if position < end:
             self._keep(data[position:])
@@ -71,7 +70,7 @@ class MessageReader:
     def _keep(self, data: bytes) -> None:
         if data:
             self._parts.append(data)
-            self._num_bytes += len(data)
+            self.num_bytes += len(data)
 
 
 def framed(message: bytes) -> bytes:

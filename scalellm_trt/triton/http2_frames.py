@@ -46,7 +46,7 @@ Frame = tuple[int, int, int, bytes]
 """Type, flags, stream, payload."""
 
 _HEAD: Final = struct.Struct(">HBBBI")
-_HEAD_SIZE: Final = 9
+HEAD_SIZE: Final = 9
 _STREAM_MASK: Final = 2**31 - 1
 
 
@@ -60,11 +60,15 @@ class Http2Error(Exception):
 
 
 class FrameReader:
-    """Finds the frames in what a connection receives."""
+    """Finds the frames in what a connection receives.
+
+    Attributes:
+        rest: what has come of a frame that is not complete.
+    """
 
     def __init__(self) -> None:
         """Begin at the start of a frame."""
-        self._rest = b""
+        self.rest = b""
 
     def feed(self, data: bytes) -> list[Frame]:
         """Return the frames that `data` completes.
@@ -72,22 +76,27 @@ class FrameReader:
         Raises:
             Http2Error: a frame is longer than allowed.
         """
-        if self._rest:
-            data = self._rest + data
+        if self.rest:
+            data = self.rest + data
         frames = []
         position, end = 0, len(data)
-        while end - position >= _HEAD_SIZE:
+        while end - position >= HEAD_SIZE:
             high, low, kind, flags, stream_id = _HEAD.unpack_from(data, position)
             size = high << 8 | low
             if size > MAX_FRAME_SIZE:
                 raise Http2Error(FRAME_SIZE_ERROR, f"a frame of {size} bytes; {MAX_FRAME_SIZE} are allowed")
-            start = position + _HEAD_SIZE
+            start = position + HEAD_SIZE
             if start + size > end:
                 break
             position = start + size
             frames.append((kind, flags, stream_id & _STREAM_MASK, data[start:position]))
-        self._rest = data[position:]
+        self.rest = data[position:]
         return frames
+
+
+def stream_of(data: bytes) -> int:
+    """Return the stream of the frame that `data` begins with."""
+    return int.from_bytes(data[5:9], "big")
 
 
 def frame(kind: int, flags: int, stream_id: int, payload: bytes | memoryview = b"") -> bytes:

@@ -69,7 +69,7 @@ class Attempts:
         self._refused: list[Member] = []
         self._is_over = self._is_paused = False
         self._task: asyncio.Task[None] | None = None
-        self.express: Express | None = None
+        self._express: Express | None = None
 
     async def begin(self, deadline_s: float = 0.0, error: ApiError | None = None) -> None:
         """Send what is left to a server, or to the next one if that is not there.
@@ -99,8 +99,8 @@ class Attempts:
                 self._leave(None)
                 raise
             else:
-                if self.express is not None:
-                    self._call.hurry(self._ear)
+                if self._express is not None:
+                    self._call.hurry(self._express)
                 return
         # Made here and not once for all: an exception that is raised again keeps every place where it was.
         raise error or ApiError(503, "no server of the model is ready; try again later", code=BROKEN)
@@ -128,11 +128,11 @@ class Attempts:
         if self._call is not None:
             self._call.resume()
 
-    def hurry(self, express: Express) -> None:
+    def hurry(self, express: Express | None) -> None:
         """See `Call`."""
-        self.express = express
-        if self._call is not None and self._ear is not None:
-            self._call.hurry(self._ear)
+        self._express = express
+        if self._call is not None:
+            self._call.hurry(express)
 
     def on_error_text(self, messages: list[Message]) -> None:
         """Take messages of which the last one is an error."""
@@ -165,6 +165,8 @@ class Attempts:
         if reason is not None:
             return False
         self._leave(error)
+        if self._call is not None:
+            self._call.hurry(None)
         self._call, self._ear = None, None
         self._task = asyncio.get_running_loop().create_task(self._again(error))
         return True
@@ -211,7 +213,7 @@ class Attempts:
 
 
 class _Ear:
-    """The `Listener` and `Express` of one call. A call that was given up is no longer heard, whatever it has to say."""
+    """The `Listener` of one call. A call that was given up is no longer heard, whatever it has to say."""
 
     __slots__ = ("_attempts",)
 
@@ -226,14 +228,6 @@ class _Ear:
             attempts.on_error_text(messages)
         else:
             attempts.listener.on_messages(messages)
-
-    def last_token(self) -> int | None:
-        express = self._attempts.express
-        return express.last_token() if express is not None and self._attempts.is_heard(self) else None
-
-    def on_tokens(self, token_ids: Sequence[int]) -> bool:
-        express = self._attempts.express
-        return express is None or not self._attempts.is_heard(self) or express.on_tokens(token_ids)
 
     def on_end(self, error: ApiError | None) -> None:
         if self._attempts.is_heard(self):

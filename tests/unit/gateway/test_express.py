@@ -10,6 +10,7 @@ import pytest
 from tritonclient.grpc import service_pb2
 
 from scalellm_trt.gateway.express import Mould
+from scalellm_trt.gateway.http2_stream import WINDOW
 from scalellm_trt.triton import grpc_messages
 from scalellm_trt.triton import http2_frames as h2
 from tests.fakes.http2_peer import Heard, Peer, data
@@ -130,6 +131,60 @@ async def test_tokens_take_the_short_way_after_the_first_that_was_parsed() -> No
         struct.pack("<i", number) for number in (74, 75)
     ]
     assert hurried.ends == [None]
+
+
+@in_loop
+async def test_tokens_that_come_alone_and_together_keep_their_order() -> None:
+    peer, hurried, _ = begin()
+    bring(peer, plain(70))
+    for number in range(600):  # past the window, which must be opened again
+        bring(peer, *(plain(100 + number + each) for each in range(1 + number % 3 // 2)))
+    assert hurried.tokens == [[100 + number + each for each in range(1 + number % 3 // 2)] for number in range(600)]
+    updates = [frame for frame in peer.new_frames() if frame[:3] == (h2.WINDOW_UPDATE, 0, 1)]
+    num_bytes = 801 * len(grpc_messages.framed(plain(70)))
+    assert num_bytes - WINDOW // 2 < sum(h2.number(frame[3]) for frame in updates) <= num_bytes
+
+
+@in_loop
+async def test_a_frame_alone_that_ends_a_message_begun_before_is_no_message() -> None:
+    peer, hurried, _ = begin()
+    bring(peer, plain(70))
+    inner = grpc_messages.framed(plain(71))
+    outer = grpc_messages.framed(plain(72) + inner)  # holds what looks like a message of its own
+    peer.send(data(1, outer[: -len(inner)]))
+    peer.send(data(1, inner))
+    assert hurried.tokens == []
+
+
+@in_loop
+async def test_a_frame_alone_that_ends_a_frame_begun_before_is_no_frame() -> None:
+    peer, hurried, _ = begin()
+    bring(peer, plain(70))
+    inner = data(1, grpc_messages.framed(plain(71)))
+    outer = data(1, grpc_messages.framed(plain(72) + inner))
+    peer.send(outer[: -len(inner)])
+    peer.send(inner)
+    assert hurried.tokens == []
+
+
+@in_loop
+async def test_a_plain_token_inside_a_header_block_breaks_the_connection() -> None:
+    peer, hurried, _ = begin()
+    bring(peer, plain(70))
+    peer.send(h2.frame(h2.HEADERS, 0, 1, b""))
+    bring(peer, plain(71))
+    assert (hurried.tokens, [error and error.status for error in hurried.ends]) == ([], [503])
+
+
+@in_loop
+async def test_a_listener_that_takes_its_offer_back_gets_messages() -> None:
+    peer, hurried, stream = begin()
+    bring(peer, plain(70))
+    bring(peer, plain(71))
+    stream.hurry(None)
+    bring(peer, plain(72))
+    bring(peer, plain(73), plain(74))
+    assert (hurried.tokens, hurried.reads) == ([[71]], [1, 1, 2])
 
 
 @in_loop
