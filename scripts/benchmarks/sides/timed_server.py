@@ -2,8 +2,9 @@
 
     python -m scripts.benchmarks.sides.timed_server PORT TTFT_MS GAP_MS
 
-Prints the port once it listens (PORT 0 takes a free one). `GET /log` gives, by X-Request-ID, when each request came and
-when each token was written, in seconds of the machine's monotonic clock; it is empty again afterwards.
+Prints the port once it listens (PORT 0 takes a free one). `GET /log` gives when each request came and when each token
+was written, in seconds of the machine's monotonic clock, by X-Request-ID, or by number where a client sends none; it is
+empty again afterwards.
 """
 
 from __future__ import annotations
@@ -76,8 +77,7 @@ class Server(asyncio.Protocol):
 
     def _begin(self, question: dict[str, Any], num_tokens: int) -> None:
         emission = Emission()
-        if self._request_id:
-            self._log[self._request_id] = emission
+        self._log[self._request_id or f"#{len(self._log)}"] = emission
         if not question.get("stream"):
             text = WORD * num_tokens
             choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "length"}
