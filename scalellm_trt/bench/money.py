@@ -38,6 +38,7 @@ def standing(
     num_cards: int = 1,
     percent: int = 50,
     threshold_s: float | None = None,
+    tpot_limit_ms: float | None = None,
 ) -> Standing | None:
     """Return how a row of a run stands at a price; None where it has no time to first token, or timed out.
 
@@ -48,10 +49,12 @@ def standing(
         source: what a reader calls the run; the target's name follows, or stands alone for "".
         num_services: loaded like this one at the same time, on the same cards: the rates are taken times it.
         num_cards: that they take together.
-        percent: which percentile of TTFT is the latency.
+        percent: which percentile of TTFT is the latency, and of TPOT is judged.
         threshold_s: beyond which a latency counts for nothing.
+        tpot_limit_ms: the same of TPOT; where it is not known (answers of one token) the row counts for nothing either.
     """
     first = summary.distributions.get(metrics.TTFT.name)
+    between = summary.distributions.get(metrics.TPOT.name)
     if summary.outcome != "measured" or first is None:
         return None
     names = [source, "" if source and len(described.targets) == 1 else described.targets[summary.target].name]
@@ -67,30 +70,45 @@ def standing(
             num_cards=num_cards,
             price=price,
             threshold_s=threshold_s,
+            tpot_ms=None if between is None else between.percentiles[percent].value,
+            tpot_limit_ms=tpot_limit_ms,
         ),
         rate=_rate(summary, num_services),
+        tpot_name=f"p{percent} TPOT",
     )
 
 
-def standings(described: Run, summaries: Sequence[Summary], quotes: Mapping[str, Price]) -> tuple[Standing, ...]:
-    """Return those of all targets whose hardware is known and has a price."""
+def standings(
+    described: Run, summaries: Sequence[Summary], quotes: Mapping[str, Price], slo: metrics.Slo | None = None
+) -> tuple[Standing, ...]:
+    """Return those of all targets whose hardware is known and has a price, their medians judged by an SLO.
+
+    Its limits of TTFT and TPOT are judged; one of the whole request is goodput's alone.
+    """
+    limits = slo or metrics.Slo()
+    threshold_s = None if limits.ttft_ms is None else limits.ttft_ms / 1000
     found = []
     for summary in summaries:
         hardware = described.targets[summary.target].hardware
         price = None if hardware is None else price_of(hardware, quotes)
         if price is not None:
-            found.append(standing(described, summary, price, source=""))
+            found.append(
+                standing(described, summary, price, source="", threshold_s=threshold_s, tpot_limit_ms=limits.tpot_ms)
+            )
     return tuple(each for each in found if each is not None)
 
 
 def score_table(rows: Sequence[Standing]) -> Table:
-    """Return scores with everything that they mean nothing without."""
+    """Return scores with everything that they mean nothing without; TPOT where it is judged."""
+    is_judged = _is_tpot_judged(rows)
+    between = ("TPOT, ms",) if is_judged else ()
+    columns = ("what", "card", "basis", "load", "services", "latency", "s", *between)
     return Table(
         title="Economic score",
-        columns=("what", "card", "basis", "load", "services", "latency", "s", "prompt", "USD/h", "s × USD/h", "score"),
-        rows=tuple(_score_row(each) for each in rows),
+        columns=(*columns, "prompt", "USD/h", "s × USD/h", "score"),
+        rows=tuple(_score_row(each, is_tpot_judged=is_judged) for each in rows),
         first_number=6,
-        note=f"{SCORE_FORMULA}. {_prices(rows)}",
+        note=f"{SCORE_FORMULA}. {_judged(rows) if is_judged else ''}{_prices(rows)}",
     )
 
 
@@ -106,11 +124,10 @@ def cost_table(rows: Sequence[Standing]) -> Table:
 
 
 def verdicts(rows: Sequence[Standing], api: ApiPrice | None) -> tuple[str, ...]:
-    """Return in sentences: the cheapest card within the threshold, and from where on each is cheaper than an API."""
+    """Return in sentences: the cheapest card within the limits, and from where on each is cheaper than an API."""
     found = []
     hold, token = cheapest_to_hold(rows), cheapest_by_token(rows)
-    threshold = next((each.score.threshold_s for each in rows if each.score.threshold_s is not None), None)
-    within = "" if threshold is None else f" within {threshold:g} s"
+    within = _within(rows)
     if hold is not None and len(rows) > 1:
         found.append(f"Cheapest by the hour{within}: {_named(hold)} {hold.score.usd_per_hour:.3g} USD/h.")
     if token is not None and token.cost is not None and len(rows) > 1:
@@ -118,10 +135,36 @@ def verdicts(rows: Sequence[Standing], api: ApiPrice | None) -> tuple[str, ...]:
             f"Cheapest by the token{within}: {_named(token)} {figure(token.cost.blended_usd)} USD per million."
         )
     if hold is None and rows:
-        found.append(f"None is{within or ' within its threshold'}.")
+        found.append(f"None is{within}.")
     if api is not None:
         found += [_break_even(each, api) for each in _best_loads(rows)]
     return tuple(found)
+
+
+def _within(rows: Sequence[Standing]) -> str:
+    """Return by which limits rows were judged, to go on a sentence with; nothing where by none."""
+    scores = {each.score.limits: each.score for each in rows}
+    if len(scores) > 1:
+        return " within its own limits"
+    ((limits, score),) = scores.items() if scores else (((), None),)
+    if score is not None and score.threshold_s is not None and score.tpot_limit_ms is None:
+        return f" within {score.threshold_s:g} s"
+    return f" within {' and '.join(limits)}" if limits else ""
+
+
+def _is_tpot_judged(rows: Sequence[Standing]) -> bool:
+    return any(each.score.tpot_limit_ms is not None for each in rows)
+
+
+def _judged(rows: Sequence[Standing]) -> str:
+    """Return which limits were judged, by row where they differ, and what a time per token is of."""
+    groups: dict[tuple[str, ...], dict[str, None]] = {}
+    for each in rows:
+        groups.setdefault(each.score.limits, {})[f"{each.source} on {each.gpu}"] = None
+    of_whom = (f"{', '.join(limits) or 'none'} ({', '.join(names)})" for limits, names in groups.items())
+    said = ", ".join(next(iter(groups))) if len(groups) == 1 else "; ".join(of_whom)
+    names = ", ".join(dict.fromkeys(each.tpot_name for each in rows))
+    return f"Limits judged: {said}; 0 also where TPOT is not known. Time per output token: {names}. "
 
 
 def _best_loads(rows: Sequence[Standing]) -> list[Standing]:
@@ -146,9 +189,12 @@ def _rate(summary: Summary, num_services: int) -> TokenRate:
     )
 
 
-def _score_row(each: Standing) -> tuple[str, ...]:
+def _score_row(each: Standing, *, is_tpot_judged: bool) -> tuple[str, ...]:
     score = each.score
-    beyond = "" if score.meets_threshold else f" (above {score.threshold_s:g} s)"
+    late = f"above {score.threshold_s:g} s" if score.is_first_token_late else None
+    faults = "; ".join(fault for fault in (late, score.tpot_fault) if fault is not None)
+    beyond = f" ({faults})" if faults else ""
+    between = (NOT_DEFINED if score.tpot_ms is None else f"{score.tpot_ms:.4g}",) if is_tpot_judged else ()
     cards = "" if score.num_cards == 1 else f"{score.num_cards} × "
     return (
         each.source,
@@ -158,6 +204,7 @@ def _score_row(each: Standing) -> tuple[str, ...]:
         f"{score.num_services}",
         each.latency_name,
         f"{score.latency_s:.4g}",
+        *between,
         f"{score.prompt_tokens}" if score.prompt_tokens else "not said",
         f"{score.usd_per_hour:.4g}",
         f"{score.latency_price:.4g}",

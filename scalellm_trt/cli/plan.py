@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from scalellm_trt.detect import Machine
     from scalellm_trt.pipeline import Step, Study, Workspace
-    from scalellm_trt.plan import Objective, Plan
+    from scalellm_trt.plan import Objective, Outlook, Plan
 
     Steps = list[tuple[Step, list[str]]]
     Look = Callable[[Path, Workspace, str | None, Objective | None, int, int], Study]
@@ -34,7 +34,7 @@ def register(app: typer.Typer, look: Look | None = None, preview: Preview | None
             bool, typer.Option("--suggest", help="Search the best limits for the card; print them to paste.")
         ] = False,
         objective: Annotated[
-            str, typer.Option(help="What --suggest maximises: throughput (within slo.ttft_ms) or sequences.")
+            str, typer.Option(help="What --suggest maximises: throughput (within slo) or sequences.")
         ] = "throughput",
         prompt: Annotated[int, typer.Option(min=1, help="Tokens of the prompt that speeds are stated for.")] = 512,
         max_tokens: Annotated[int, typer.Option(min=1, help="Tokens of its answer.")] = 256,
@@ -62,10 +62,9 @@ def register(app: typer.Typer, look: Look | None = None, preview: Preview | None
 def _print(study: Study, recipe: Path, workspace: Workspace, prompt: int, max_tokens: int) -> None:
     from scalellm_trt import detect
     from scalellm_trt.cli import measured, plan_speed, plan_view, tables
-    from scalellm_trt.plan import outlook
 
     on = tables.console()
-    seen = outlook(study.plan, prompt=prompt, max_tokens=max_tokens, ttft_limit_ms=study.recipe.slo.ttft_ms)
+    seen = _outlook(study, prompt, max_tokens)
     machine: Machine = detect.machine(workspace.builds_dir)
     plan_view.show_head(study, seen, machine, on)
     plan_view.show_memory(study.plan, machine, on)
@@ -82,12 +81,12 @@ def _print_json(study: Study, builds: Path, prompt: int, max_tokens: int) -> Non
     from dataclasses import asdict
 
     from scalellm_trt.cli import measured
-    from scalellm_trt.plan import outlook, report_json
+    from scalellm_trt.plan import report_json
 
     refusal, found = study.refusal, measured.find(study.plan, builds)
     text = report_json(
         study.plan,
-        outlook(study.plan, prompt=prompt, max_tokens=max_tokens, ttft_limit_ms=study.recipe.slo.ttft_ms),
+        _outlook(study, prompt, max_tokens),
         changes=study.changes,
         problems=() if refusal is None else refusal.problems,
         suggestion=study.suggestion,
@@ -97,6 +96,15 @@ def _print_json(study: Study, builds: Path, prompt: int, max_tokens: int) -> Non
     if refusal is not None:
         print(refusal, file=sys.stderr)
         raise typer.Exit(refusal.exit_code)
+
+
+def _outlook(study: Study, prompt: int, max_tokens: int) -> Outlook:
+    from scalellm_trt.plan import outlook
+
+    slo = study.recipe.slo
+    return outlook(
+        study.plan, prompt=prompt, max_tokens=max_tokens, ttft_limit_ms=slo.ttft_ms, tpot_limit_ms=slo.tpot_ms
+    )
 
 
 def _print_steps(steps: Steps, recipe: Path, plan: Plan) -> None:

@@ -69,6 +69,8 @@ def _batches(plan: Plan, speed: Speed, on: Console) -> Table:
     sizes = [f"{each.batch}" for each in speed.batches]
     rows = table(on, name, *sizes, numbers=sizes)
     rows.add_row("ms a token", *(f"{each.itl_ms:.1f}" for each in speed.batches))
+    if speed.max_tokens > 1:
+        rows.add_row("with others' prompts", *(f"{each.tpot_ms or 0:.1f}" for each in speed.batches))
     rows.add_row("tokens/s of the card", *(f"{each.output_tokens_per_s:,.0f}" for each in speed.batches))
     return rows
 

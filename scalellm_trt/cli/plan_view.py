@@ -145,12 +145,15 @@ def _score(seen: Outlook) -> str:
     assert score is not None, "asked for by the caller"
     price, origin = score.price, score.price.origin
     cards = "" if score.num_cards == 1 else f"{score.num_cards} x "
-    missed = "" if score.meets_threshold else f" [red]beyond the threshold of {score.threshold_s:g} s[/]"
+    late = f"beyond the threshold of {score.threshold_s:g} s" if score.is_first_token_late else None
+    faults = ", ".join(each for each in (late, score.tpot_fault) if each is not None)
+    missed = f" [red]{faults}[/]" if faults else ""
+    between = "" if score.tpot_limit_ms is None or score.tpot_ms is None else f"; TPOT {score.tpot_ms:.1f} ms"
     cost = "" if seen.usd_per_million_tokens is None else f"; ${seen.usd_per_million_tokens:.2f} a million tokens"
     return (
         f"{score.value:.1f} = {score.num_services} / ({score.latency_s:.3f} s x {cards}${price.usd_per_hour:g}/h)"
-        f"{missed}; latency x price {score.latency_price:.4f}{cost} [dim](estimate; prompt {score.prompt_tokens}, "
-        f"{escape(price.provider)}, {origin.date}, {escape(origin.source)})[/]"
+        f"{missed}; latency x price {score.latency_price:.4f}{between}{cost} [dim](estimate; prompt "
+        f"{score.prompt_tokens}, {escape(price.provider)}, {origin.date}, {escape(origin.source)})[/]"
     )
 
 

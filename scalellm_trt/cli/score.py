@@ -35,13 +35,22 @@ CountOption = Annotated[int, typer.Option(min=1, help="Cards that they take toge
 ThresholdOption = Annotated[
     float | None, typer.Option(min=0, help="TTFT beyond which the score is 0; a recipe has its slo.ttft_ms.")
 ]
-PercentileOption = Annotated[int, typer.Option(help="Of a run's TTFT: 50, 90, 95 or 99.")]
+TpotOption = Annotated[
+    float | None,
+    typer.Option(
+        min=0, help="Time per output token beyond which, or without which, it is 0 too; a recipe has its slo.tpot_ms."
+    ),
+]
+PercentileOption = Annotated[int, typer.Option(help="Of a run's TTFT and TPOT: 50, 90, 95 or 99.")]
 LoadOption = Annotated[int | None, typer.Option(min=1, help="Only this concurrency of runs.")]
 PromptOption = Annotated[
     int | None, typer.Option(min=1, help="Tokens of the prompt, of recipes (512 without it) and typed.")
 ]
 MaxTokensOption = Annotated[int, typer.Option(min=1, help="Tokens of the answer, of recipes.")]
 LatencyOption = Annotated[float | None, typer.Option(min=0.001, help="Typed: time to first token.")]
+TokenLatencyOption = Annotated[
+    float | None, typer.Option(min=0.001, help="Typed: time per output token after the first.")
+]
 InputRateOption = Annotated[float | None, typer.Option(min=0, help="Typed: prompt tokens a second.")]
 OutputRateOption = Annotated[float | None, typer.Option(min=0, help="Typed: answer tokens a second.")]
 PublishedOption = Annotated[bool, typer.Option("--published", help="ScaleLLM's table: which latencies it means.")]
@@ -62,11 +71,13 @@ def score(
     services: ServicesOption = None,
     num_cards: CountOption = 1,
     threshold_ms: ThresholdOption = None,
+    tpot_ms: TpotOption = None,
     percentile: PercentileOption = 50,
     load: LoadOption = None,
     prompt: PromptOption = None,
     max_tokens: MaxTokensOption = 256,
     latency_ms: LatencyOption = None,
+    token_latency_ms: TokenLatencyOption = None,
     input_tokens_per_s: InputRateOption = None,
     output_tokens_per_s: OutputRateOption = None,
     published: PublishedOption = False,
@@ -82,6 +93,7 @@ def score(
     from scalellm_trt.cli import score_rows
 
     _check(percentile, plot)
+    _check_typed(latency_ms, token_latency_ms)
     quotes, typed = options.quotes(prices), score_rows.typed_prices(price)
     if published:
         _published(quotes, typed, as_json=as_json)
@@ -93,6 +105,7 @@ def score(
         num_services=services,
         num_cards=num_cards,
         threshold_s=None if threshold_ms is None else threshold_ms / 1000,
+        tpot_limit_ms=tpot_ms,
         percent=percentile,
         load=load,
         prompt=prompt or 512,
@@ -101,7 +114,7 @@ def score(
     found = [row for source in sources or () for row in score_rows.rows_of(source, wanted, hardware)]
     if latency_ms is not None:
         rate = (input_tokens_per_s, output_tokens_per_s)
-        found.append(score_rows.typed_row(latency_ms, rate, prompt, wanted))
+        found.append(score_rows.typed_row((latency_ms, token_latency_ms), rate, prompt, wanted))
     _finish(found, options.api_price(api_input, api_output), plot, as_json=as_json)
 
 
@@ -196,6 +209,12 @@ def _check(percentile: int, plot: Path | None) -> None:
     if plot is not None and plot.suffix != ".svg":
         hint = "Name a file that ends in .svg; browsers, and most programs for pictures, show it."
         raise RecipeError([Problem(key="--plot", message=f"{plot.name!r} is no SVG file", hint=hint)])
+
+
+def _check_typed(latency_ms: float | None, token_latency_ms: float | None) -> None:
+    if token_latency_ms is not None and latency_ms is None:
+        message = "a score needs a time to first token too"
+        raise RecipeError([Problem(key="--token-latency-ms", message=message, hint="Type --latency-ms as well.")])
 
 
 def _cards(hardware: Sequence[str] | None) -> tuple[str, ...]:

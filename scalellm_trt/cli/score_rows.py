@@ -35,6 +35,7 @@ class Wanted:
     num_services: int | None
     num_cards: int
     threshold_s: float | None
+    tpot_limit_ms: float | None
     percent: int
     load: int | None
     prompt: int
@@ -98,9 +99,18 @@ def rows_of(source: Path, wanted: Wanted, hardware: Sequence[str] | None) -> Ite
 
 
 def typed_row(
-    latency_ms: float, rate: tuple[float | None, float | None], prompt: int | None, wanted: Wanted
+    latencies_ms: tuple[float, float | None],
+    rate: tuple[float | None, float | None],
+    prompt: int | None,
+    wanted: Wanted,
 ) -> Standing:
     """Return the row of numbers that were typed in.
+
+    Args:
+        latencies_ms: time to first token, and time per output token.
+        rate: input and output tokens a second.
+        prompt: its tokens.
+        wanted: the rest.
 
     Raises:
         RecipeError: there is no price.
@@ -126,13 +136,16 @@ def typed_row(
         latency_name="as typed",
         score=Score(
             num_services=wanted.num_services or 1,
-            latency_s=latency_ms / 1000,
+            latency_s=latencies_ms[0] / 1000,
             prompt_tokens=prompt or 0,
             num_cards=wanted.num_cards,
             price=price,
             threshold_s=wanted.threshold_s,
+            tpot_ms=latencies_ms[1],
+            tpot_limit_ms=wanted.tpot_limit_ms,
         ),
         rate=None if rate == (None, None) else told,
+        tpot_name="as typed",
     )
 
 
@@ -163,6 +176,7 @@ def _of_run(directory: Path, wanted: Wanted, hardware: Sequence[str] | None) -> 
             num_cards=wanted.num_cards,
             percent=wanted.percent,
             threshold_s=wanted.threshold_s,
+            tpot_limit_ms=wanted.tpot_limit_ms,
         )
         yield found or Missing(source=name, reason="no time to first token: it timed out, failed or did not stream")
 
@@ -183,8 +197,9 @@ def _of_recipe(path: Path, wanted: Wanted) -> Iterator[Standing | Missing]:
         if price is None:
             yield Missing(source=name, reason=f"no price of {plan.hardware}: --price or --prices")
             continue
-        limit_ms = study.recipe.slo.ttft_ms
-        limit_s = wanted.threshold_s if wanted.threshold_s is not None else limit_ms and limit_ms / 1000
+        slo = study.recipe.slo
+        limit_s = wanted.threshold_s if wanted.threshold_s is not None else slo.ttft_ms and slo.ttft_ms / 1000
+        tpot_limit_ms = wanted.tpot_limit_ms if wanted.tpot_limit_ms is not None else slo.tpot_ms
         seen = outlook(plan, prompt=wanted.prompt, max_tokens=wanted.max_tokens)
-        found = standing(plan, seen, price, source=path.stem, threshold_s=limit_s)
+        found = standing(plan, seen, price, source=path.stem, threshold_s=limit_s, tpot_limit_ms=tpot_limit_ms)
         yield found or Missing(source=name, reason=f"no speed is predicted for {plan.hardware}: measure it")

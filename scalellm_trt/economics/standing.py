@@ -26,6 +26,7 @@ class Standing:
         load: how many requests at once, over all services.
         latency_name: which latency the score takes: percentile and metric.
         rate: tokens a second at that load; None where nobody said.
+        tpot_name: which time per output token is judged, likewise.
     """
 
     source: str
@@ -34,6 +35,7 @@ class Standing:
     latency_name: str
     score: Score
     rate: TokenRate | None
+    tpot_name: str = "TPOT"
 
     @property
     def gpu(self) -> str:
@@ -57,13 +59,13 @@ class Standing:
 
 
 def cheapest_to_hold(standings: Iterable[Standing]) -> Standing | None:
-    """Return the one within its threshold that costs least an hour, of equals the one with the highest score."""
+    """Return the one within its limits that costs least an hour, of equals the one with the highest score."""
     within = [each for each in standings if each.score.meets_threshold]
     return min(within, key=lambda each: (each.score.usd_per_hour, -each.score.value), default=None)
 
 
 def cheapest_by_token(standings: Iterable[Standing]) -> Standing | None:
-    """Return the one within its threshold whose tokens, in and out alike, cost least; None where no cost is known."""
+    """Return the one within its limits whose tokens, in and out alike, cost least; None where no cost is known."""
     costs = [(each.cost, each) for each in standings if each.score.meets_threshold]
     known = [(cost.blended_usd, each) for cost, each in costs if cost is not None]
     return min(known, key=lambda pair: pair[0])[1] if known else None

@@ -53,14 +53,23 @@ class Outlook:
 
 
 def outlook(
-    plan: Plan, *, prompt: int = PROMPT_TOKENS, max_tokens: int = MAX_TOKENS, ttft_limit_ms: float | None = None
+    plan: Plan,
+    *,
+    prompt: int = PROMPT_TOKENS,
+    max_tokens: int = MAX_TOKENS,
+    ttft_limit_ms: float | None = None,
+    tpot_limit_ms: float | None = None,
 ) -> Outlook:
-    """Return what requests of `prompt` and `max_tokens` tokens may expect, both cut to the plan's limits."""
+    """Return what requests of `prompt` and `max_tokens` tokens may expect, both cut to the plan's limits.
+
+    The cost of tokens is that of the batch which makes the most of them within `tpot_limit_ms`.
+    """
     prompt = min(prompt, plan.limits.max_input_len)
     max_tokens = max(1, min(max_tokens, plan.limits.max_seq_len - prompt))
     speed = _speed(plan, prompt, max_tokens)
-    score = _score(plan, speed, ttft_limit_ms)
-    best = max((each.output_tokens_per_s for each in speed.batches), default=0.0) if speed else 0.0
+    score = _score(plan, speed, ttft_limit_ms, tpot_limit_ms)
+    kept = speed.batches_within(tpot_limit_ms) if speed else ()
+    best = max((each.output_tokens_per_s for each in kept), default=0.0)
     cost = economics.usd_per_million_tokens(score.usd_per_hour, best) if score is not None and best else None
     return Outlook(
         prompt=prompt,
@@ -107,7 +116,7 @@ def _speed(plan: Plan, prompt: int, max_tokens: int) -> Speed | None:
     )
 
 
-def _score(plan: Plan, speed: Speed | None, ttft_limit_ms: float | None) -> Score | None:
+def _score(plan: Plan, speed: Speed | None, ttft_limit_ms: float | None, tpot_limit_ms: float | None) -> Score | None:
     """Score the stated prompt with every service loaded at once."""
     price = economics.price_of(plan.hardware)
     if speed is None or price is None:
@@ -120,4 +129,6 @@ def _score(plan: Plan, speed: Speed | None, ttft_limit_ms: float | None) -> Scor
         num_cards=plan.tp_size * plan.pp_size,
         price=price,
         threshold_s=None if ttft_limit_ms is None else ttft_limit_ms / 1000,
+        tpot_ms=speed.batches_within(tpot_limit_ms)[-1].tpot_ms,
+        tpot_limit_ms=tpot_limit_ms,
     )

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from scalellm_trt.plan.changes import TryPlan
     from scalellm_trt.plan.outlook import Outlook
     from scalellm_trt.plan.types import Plan
-    from scalellm_trt.recipe import Recipe
+    from scalellm_trt.recipe import Recipe, Slo
 
 Objective = Literal["throughput", "sequences"]
 BATCH_SIZES = (1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256)
@@ -63,10 +63,10 @@ def suggest(
     """Search batch size, tokens of a step and chunking for the recipe's formats and lengths; None where nothing fits.
 
     throughput: the most output tokens per second for requests of (prompt, max_tokens), the time to first token within
-    the recipe's `slo.ttft_ms` when every service gets a prompt at once. sequences: the largest KV pool in sequences of
-    max_seq_len, then the throughput. Between equals (within 1 %) the smaller step wins, then the smaller batch.
+    the recipe's `slo.ttft_ms` when every service gets a prompt at once, the time per token of the largest batch within
+    `slo.tpot_ms`. sequences: the largest KV pool in sequences of max_seq_len, then the throughput. Between equals
+    (within 1 %) the smaller step wins, then the smaller batch.
     """
-    ttft_limit_ms = recipe.slo.ttft_ms
     tried = 0
     best: tuple[float, Plan, Outlook] | None = None
     fitting = 0
@@ -75,8 +75,14 @@ def suggest(
         plan = try_plan(candidate)
         if plan is None or not plan.fits:
             continue
-        seen = outlook(plan, prompt=prompt, max_tokens=max_tokens, ttft_limit_ms=ttft_limit_ms)
-        if not _keeps_threshold(seen, ttft_limit_ms):
+        seen = outlook(
+            plan,
+            prompt=prompt,
+            max_tokens=max_tokens,
+            ttft_limit_ms=recipe.slo.ttft_ms,
+            tpot_limit_ms=recipe.slo.tpot_ms,
+        )
+        if not _keeps_limits(seen, recipe.slo):
             continue
         fitting += 1
         value = _value(plan, seen, objective)
@@ -85,7 +91,7 @@ def suggest(
     if best is None:
         return None
     _, plan, seen = best
-    words = _words(objective, seen, ttft_limit_ms)
+    words = _words(objective, seen, recipe.slo)
     return Suggestion(plan=plan, outlook=seen, objective=words, num_tried=tried, num_fitting=fitting)
 
 
@@ -105,11 +111,15 @@ def _candidates(recipe: Recipe) -> Iterator[Recipe]:
         )
 
 
-def _keeps_threshold(seen: Outlook, ttft_limit_ms: float | None) -> bool:
-    if ttft_limit_ms is None or seen.speed is None:
+def _keeps_limits(seen: Outlook, slo: Slo) -> bool:
+    """Whether the stated request keeps the limits, its tokens in a full batch; an answer of one token has no TPOT."""
+    if seen.speed is None:
         return True
     first = next(each for each in seen.speed.first_token if each.prompt == seen.prompt)
-    return first.ttft_all_services_ms <= ttft_limit_ms
+    tpot_ms = seen.speed.batches[-1].tpot_ms
+    return (slo.ttft_ms is None or first.ttft_all_services_ms <= slo.ttft_ms) and (
+        slo.tpot_ms is None or tpot_ms is None or tpot_ms <= slo.tpot_ms
+    )
 
 
 def _value(plan: Plan, seen: Outlook, objective: Objective) -> float:
@@ -120,11 +130,13 @@ def _value(plan: Plan, seen: Outlook, objective: Objective) -> float:
     return plan.services * seen.pool.sequences + throughput / 1e6
 
 
-def _words(objective: Objective, seen: Outlook, ttft_limit_ms: float | None) -> str:
+def _words(objective: Objective, seen: Outlook, slo: Slo) -> str:
     request = f"{seen.prompt} prompt and {seen.max_tokens} answer tokens"
     if objective == "sequences":
         return "most sequences of max_seq_len in the KV pool; between equals the smaller step, then the smaller batch"
     if seen.speed is None:
         return f"most requests of {request} at once (no speed is predicted for this hardware)"
-    limit = "no threshold (slo.ttft_ms is not set)" if ttft_limit_ms is None else f"TTFT within {ttft_limit_ms:g} ms"
+    named = (("TTFT", slo.ttft_ms), ("TPOT", slo.tpot_ms))
+    kept = " and ".join(f"{name} within {limit:g} ms" for name, limit in named if limit is not None)
+    limit = kept or "no threshold (slo.ttft_ms is not set)"
     return f"most output tokens per second for requests of {request}, {limit}; between equals the smaller step"

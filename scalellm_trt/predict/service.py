@@ -60,11 +60,14 @@ class BatchSpeed:
 
     Attributes:
         itl_ms: between two tokens of one request, nobody prefilling.
+        tpot_ms: what a client sees under steady in-flight batching, where the prompts of the others are read between
+            the tokens of a request; None for answers of one token.
         output_tokens_per_s: of the card, prompts included, under steady in-flight batching.
     """
 
     batch: int
     itl_ms: float
+    tpot_ms: float | None
     output_tokens_per_s: float
 
 
@@ -85,6 +88,17 @@ class Speed:
     batches: tuple[BatchSpeed, ...]
     stall_tokens: int
     stall_ms: float
+
+    def batches_within(self, tpot_limit_ms: float | None) -> tuple[BatchSpeed, ...]:
+        """Return the batches whose time per output token keeps a limit, all without one.
+
+        Where none does, or nobody knows it, the smallest batch: never nothing. Larger batches are slower, so what is
+        left out is at the end.
+        """
+        if tpot_limit_ms is None:
+            return self.batches
+        kept = tuple(each for each in self.batches if each.tpot_ms is not None and each.tpot_ms <= tpot_limit_ms)
+        return kept or self.batches[:1]
 
 
 def speed(inputs: SpeedInputs) -> Speed | None:
@@ -156,11 +170,20 @@ def _first_token(inputs: SpeedInputs, constants: CardConstants, prompt: int) -> 
 
 
 def _batch_speed(inputs: SpeedInputs, constants: CardConstants, prompt: int, batch: int) -> BatchSpeed:
+    """Return the speed of one batch.
+
+    In a round every request of the batch gets an answer, and its prompt is read once: round_s = batch * ttft_s +
+    (max_tokens - 1) * step_s. One request spends its own ttft_s of that before its first token, the rest after it.
+
+    Formula: tpot_ms = 1000 * services * (round_s - ttft_s) / (max_tokens - 1), ms
+    """
     step_s = _step_s(inputs, constants, prompt + inputs.max_tokens / 2, batch)
-    round_s = batch * ttft_s(inputs, constants, prompt) + (inputs.max_tokens - 1) * step_s
+    first_s, gaps = ttft_s(inputs, constants, prompt), inputs.max_tokens - 1
+    round_s = batch * first_s + gaps * step_s
     return BatchSpeed(
         batch=batch,
         itl_ms=1000 * inputs.services * step_s,
+        tpot_ms=1000 * inputs.services * ((batch - 1) * first_s / gaps + step_s) if gaps else None,
         output_tokens_per_s=batch * inputs.max_tokens / round_s,
     )
 

@@ -166,6 +166,11 @@ class Slo(_Section):
         default=None,
         description="time to first token in milliseconds that a request must not exceed; null = not judged",
     )
+    tpot_ms: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = Field(
+        default=None,
+        description="time per output token after the first in milliseconds (TPOT) that a request must not exceed; "
+        "null = not judged",
+    )
 
 
 class Recipe(_Section):

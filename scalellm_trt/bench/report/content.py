@@ -71,7 +71,7 @@ def gather(
     Args:
         described: the run.
         records: all of them.
-        slo: what goodput counts; none without.
+        slo: what goodput counts, and what of TTFT and TPOT scores are judged by; none without.
         ceilings: rooflines by the target's index.
         quotes: prices; the bundled ones without.
         api: what an API takes for tokens.
@@ -86,7 +86,7 @@ def gather(
         summaries=rows,
         slo=limits,
         doubts=honesty.examine(seen),
-        standings=money.standings(described, rows, prices() if quotes is None else quotes),
+        standings=money.standings(described, rows, prices() if quotes is None else quotes, limits),
         api=api,
     )
 

@@ -62,7 +62,10 @@ def scores(standings: Sequence[Standing], style: str = "") -> Chart:
     svg = charts.bars(
         bars, label="Economic scores, higher is better", title="services / (s × USD/h), higher is better", style=style
     )
-    return Chart(title="Economic score", svg=svg, legend=(), note="Pale bars are estimates." if _any(standings) else "")
+    notes = ["Pale bars are estimates."] if _any(standings) else []
+    if any(each.score.tpot_limit_ms is not None and not each.score.meets_threshold for each in standings):
+        notes.append("0: a limit is missed, see the table.")
+    return Chart(title="Economic score", svg=svg, legend=(), note=" ".join(notes))
 
 
 def _bar_name(each: Standing) -> str:

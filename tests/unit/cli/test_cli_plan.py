@@ -126,6 +126,29 @@ def test_speed_says_what_a_prefill_does_to_others_and_what_it_is_made_of() -> No
     assert "165.2 TFLOPS (fp16) x MFU 0.67, 1008 GB/s x MBU 0.8 (w8)" in output
 
 
+def test_a_score_beyond_a_limit_says_which() -> None:
+    def score(ttft_limit_ms: float | None = None, tpot_limit_ms: float | None = None) -> str:
+        out = io.StringIO()
+        seen = outlook(RTX4090.plan, ttft_limit_ms=ttft_limit_ms, tpot_limit_ms=tpot_limit_ms)
+        plan_view.show_head(RTX4090, seen, MACHINE, Console(file=out, width=400, no_color=True, highlight=False))
+        return out.getvalue()
+
+    assert "beyond" not in score()
+    assert "TPOT" not in score(ttft_limit_ms=1000)
+    assert "0.0 = 1 / (0.123 s x $0.34/h) beyond the threshold of 0.1 s; latency" in score(ttft_limit_ms=100)
+    slow = score(ttft_limit_ms=1000, tpot_limit_ms=17)
+    assert "0.0 = 1 / (0.123 s x $0.34/h) TPOT above 17 ms; latency x price 0.0418; TPOT 17.9 ms; $" in slow
+    both = score(ttft_limit_ms=100, tpot_limit_ms=17)
+    assert "beyond the threshold of 0.1 s, TPOT above 17 ms;" in both
+
+
+def test_the_table_of_batches_says_what_a_client_sees_beside_the_bare_step() -> None:
+    lines = [line.split() for line in shown(RTX4090).splitlines()]
+    (steps,) = [line for line in lines if line[:3] == ["ms", "a", "token"]]
+    (seen,) = [line for line in lines if line[:3] == ["with", "others'", "prompts"]]
+    assert (steps[-1], seen[-1], steps[3], seen[3]) == ("22.7", "30.0", "17.9", "17.9")
+
+
 def test_what_does_not_fit_is_shown_with_what_helps_and_ends_with_its_exit_code() -> None:
     result = CliRunner().invoke(command(too_large(), []), ["recipes/x.yaml"])
     assert isinstance(result.exception, DoesNotFitError)

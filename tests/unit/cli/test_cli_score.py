@@ -2,16 +2,15 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from typing import TYPE_CHECKING, Any
+import os
+from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import pytest
 
 from scalellm_trt.cli.command_line import run
 from tests.fakes import bench_runs
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 @pytest.fixture
@@ -90,6 +89,64 @@ def test_recipes_are_estimates_and_the_cheapest_card_is_named(capsys: pytest.Cap
     assert "no score cpu on cpu" in shown
 
 
+def test_an_slo_has_a_limit_of_the_time_per_token_too(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    free = scored(capsys, str(directory), "--percentile", "90")["scores"]
+    slow, fast = max(each["tpot_ms"] for each in free), min(each["tpot_ms"] for each in free)
+    assert slow > fast
+    limit = ["--threshold-ms", "1000", "--tpot-ms", f"{(slow + fast) / 2}"]
+    judged = scored(capsys, str(directory), "--percentile", "90", *limit)["scores"]
+    by_load = {each["load"]: each for each in judged}
+    # Under the fake's second load everything is slower.
+    assert by_load["1 at once"]["score"] == next(each["score"] for each in free if each["load"] == "1 at once")
+    assert by_load["2 at once"]["score"] == 0
+    assert by_load["2 at once"]["tpot_name"] == "p90 TPOT"
+    assert by_load["2 at once"]["limits_judged"] == ["TTFT 1 s", f"TPOT {(slow + fast) / 2:g} ms"]
+    assert (free[0]["tpot_limit_ms"], free[0]["limits_judged"]) == (None, [])
+    assert run(["score", str(directory), "--percentile", "90", *limit]) == 0
+    shown = capsys.readouterr().out
+    assert f"0 (TPOT above {(slow + fast) / 2:g} ms)" in shown
+    assert "Cheapest by the hour within TTFT 1 s and TPOT " in shown
+
+
+def test_a_recipes_own_limit_is_judged_at_the_batch_whose_tokens_are_counted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = {}
+    for tpot_ms in ("null", "25", "17"):
+        files[tpot_ms] = tmp_path / f"r{tpot_ms}.yaml"
+        base = Path("recipes/rtx4090.yaml").resolve()
+        text = f"extends: {os.path.relpath(base, tmp_path)}\nname: r\nslo: {{tpot_ms: {tpot_ms}}}\n"
+        files[tpot_ms].write_text(text)
+    free, kept, missed = scored(capsys, *map(str, files.values()))["scores"]
+    assert free["load"] == "1 prompt at once; tokens: 16 requests at once"
+    assert (free["tpot_limit_ms"], free["tpot_ms"]) == (None, pytest.approx(29.98, abs=0.01))
+    assert kept["load"] == "1 prompt at once; tokens: 8 requests at once"
+    assert (kept["tpot_limit_ms"], kept["tpot_ms"]) == (25, pytest.approx(23.52, abs=0.01))
+    assert (kept["score"], kept["basis"]) == (free["score"], "estimate")
+    assert kept["usd_per_million_tokens"]["blended_usd"] > free["usd_per_million_tokens"]["blended_usd"]
+    assert missed["load"] == "1 prompt at once; tokens: 1 request at once"
+    assert (missed["score"], missed["meets_threshold"]) == (0, False)
+    # The command line is stronger than the recipe.
+    (again,) = scored(capsys, str(files["17"]), "--tpot-ms", "25")["scores"]
+    assert again["score"] == free["score"]
+    assert run(["score", *map(str, files.values())]) == 0
+    shown = capsys.readouterr().out
+    assert "0 (TPOT above 17 ms)" in shown
+    assert "Cheapest by the token within its own limits: rnull on rtx4090" in shown
+
+
+def test_typed_numbers_without_a_time_per_token_say_so(capsys: pytest.CaptureFixture[str]) -> None:
+    typed = ["--latency-ms", "100", "--price", "1", "--tpot-ms", "20"]
+    assert run(["score", *typed]) == 0
+    shown = capsys.readouterr().out
+    assert "0 (TPOT not known)" in shown
+    assert "None is within TPOT 20 ms." in shown
+    (kept,) = scored(capsys, *typed, "--token-latency-ms", "20")["scores"]
+    assert (kept["score"], kept["tpot_ms"], kept["tpot_name"]) == (pytest.approx(10), 20, "as typed")
+    (slow,) = scored(capsys, *typed, "--token-latency-ms", "20.5")["scores"]
+    assert slow["score"] == 0
+
+
 def test_a_recipe_is_asked_what_it_were_on_other_cards(capsys: pytest.CaptureFixture[str]) -> None:
     found = scored(capsys, "recipes/rtx4090.yaml", "--hardware", "l4,t4")
     assert [each["price"]["gpu"] for each in found["scores"]] == ["l4"]
@@ -131,6 +188,7 @@ def test_own_prices_and_a_plot(directory: Path, tmp_path: Path, capsys: pytest.C
         (["--latency-ms", "3", "--price", "rtx409=1"], 2, "Nearest: rtx4090."),
         (["--latency-ms", "3", "--price", "1", "--percentile", "51"], 2, "Allowed: 50, 90, 95, 99."),
         (["--latency-ms", "3", "--price", "1", "--plot", "a.png"], 2, "--plot: 'a.png' is no SVG file"),
+        (["recipes/rtx4090.yaml", "--token-latency-ms", "3"], 2, "--token-latency-ms: a score needs a time to first"),
         (["recipes/cpu.yaml"], 3, "cpu on cpu: no score: no price of cpu"),
         (["absent.yaml"], 2, "absent.yaml"),
     ],

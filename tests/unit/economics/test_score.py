@@ -118,3 +118,20 @@ def test_what_the_published_table_says_for_certain_and_at_prices() -> None:
 
 def test_a_row_means_a_latency_at_a_price() -> None:
     assert published.A100[0].latency_s(prices()["a100-80g-aws"]) == pytest.approx(0.0715, abs=5e-5)
+
+
+def test_a_time_per_token_counts_only_within_its_limit_and_only_where_it_is_known() -> None:
+    quote = price_of("rtx4090")
+    assert quote is not None
+    free = Score(num_services=1, latency_s=0.5, prompt_tokens=512, num_cards=1, price=quote, threshold_s=1.0)
+    assert (free.limits, free.tpot_fault, free.meets_threshold) == (("TTFT 1 s",), None, True)
+    kept = dataclasses.replace(free, tpot_ms=25.0, tpot_limit_ms=25.0)
+    assert kept.limits == ("TTFT 1 s", "TPOT 25 ms")
+    assert kept.tpot_fault is None
+    assert kept.value == pytest.approx(1 / (0.5 * 0.34))
+    slow = dataclasses.replace(kept, tpot_ms=25.01)
+    assert (slow.tpot_fault, slow.is_first_token_late, slow.value) == ("TPOT above 25 ms", False, 0.0)
+    unknown = dataclasses.replace(kept, tpot_ms=None)
+    assert (unknown.tpot_fault, unknown.meets_threshold, unknown.value) == ("TPOT not known", False, 0.0)
+    late = dataclasses.replace(kept, threshold_s=0.4)
+    assert (late.tpot_fault, late.is_first_token_late, late.value) == (None, True, 0.0)

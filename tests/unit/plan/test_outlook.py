@@ -87,3 +87,44 @@ def test_stated_lengths_are_cut_to_what_the_plan_takes() -> None:
     found = outlook(make(), prompt=100_000, max_tokens=100_000)
     assert (found.prompt, found.max_tokens) == (4000, 96)
     assert found.pool.concurrency == 5
+
+
+def test_a_token_waits_for_its_share_of_the_others_prompts() -> None:
+    # 16 requests: 22.7 ms a step, and in 255 gaps 15 prompts of 123 ms.
+    speed = speed_of(outlook(make(), prompt=512, max_tokens=256))
+    first, alone, most = speed.first_token[0], speed.batches[0], speed.batches[-1]
+    assert alone.tpot_ms == alone.itl_ms
+    assert most.batch == 16
+    assert most.tpot_ms == pytest.approx(most.itl_ms + 15 * first.ttft_ms / 255)
+    # What a client sees makes the same throughput: 256 tokens in a first token and 255 gaps, sixteen at once.
+    assert most.tpot_ms is not None
+    assert most.output_tokens_per_s == pytest.approx(16 * 256 / (first.ttft_ms + 255 * most.tpot_ms) * 1000)
+    assert speed_of(outlook(make(), max_tokens=1)).batches[-1].tpot_ms is None
+
+
+def test_services_loaded_together_make_tokens_slower_for_all() -> None:
+    sections: dict[str, Any] = {"hardware": "a100-80g", "quantization": {"weights": "int4_awq"}}
+    limited = {**sections, "serving": {"kv_cache_tokens": 20480}}
+    one, three = (speed_of(outlook(make(services=n, **limited))).batches[-1] for n in (1, 3))
+    assert one.tpot_ms is not None
+    assert three.tpot_ms == pytest.approx(3 * one.tpot_ms)
+
+
+def test_a_limit_of_the_time_per_token_chooses_the_batch_that_tokens_are_counted_at() -> None:
+    free, limited = outlook(make()), outlook(make(), tpot_limit_ms=25)
+    speed = speed_of(limited)
+    assert [each.batch for each in speed.batches_within(25)] == [1, 2, 4, 8]
+    assert limited.score is not None
+    assert limited.score.tpot_ms == speed.batches[3].tpot_ms
+    assert limited.score.value > 0
+    assert free.usd_per_million_tokens is not None
+    assert limited.usd_per_million_tokens == pytest.approx(
+        free.usd_per_million_tokens * speed.batches[-1].output_tokens_per_s / speed.batches[3].output_tokens_per_s
+    )
+    missed = outlook(make(), tpot_limit_ms=17).score
+    assert missed is not None
+    assert missed.tpot_ms == speed.batches[0].tpot_ms
+    assert missed.value == 0
+    nobody_knows = outlook(make(), max_tokens=1, tpot_limit_ms=1000).score
+    assert nobody_knows is not None
+    assert (nobody_knows.tpot_fault, nobody_knows.value) == ("TPOT not known", 0)

@@ -32,6 +32,7 @@ def changed_stages(**sections: Any) -> list[str]:
         ({"quantization": {"weights": "int4_wo"}}, ["quantize", "compile"]),
         ({"model": {"source": "hf:x/y", "dtype": "bfloat16"}}, ["quantize"]),
         ({"slo": {"ttft_ms": 500.0}}, []),
+        ({"slo": {"tpot_ms": 25.0}}, []),
     ],
 )
 def test_a_changed_key_changes_the_inputs_of_the_stages_that_depend_on_it(

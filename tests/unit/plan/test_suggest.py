@@ -65,6 +65,22 @@ def test_the_threshold_cuts_off_what_is_too_slow() -> None:
     assert "TTFT within 130 ms" in found.objective
 
 
+def test_a_limit_of_the_time_per_token_leaves_smaller_batches() -> None:
+    fastest, limited = suggested(), suggested(slo={"tpot_ms": 25})
+    assert fastest is not None
+    assert limited is not None
+    assert limited.plan.limits.max_batch_size < fastest.plan.limits.max_batch_size
+    assert limited.outlook.speed is not None
+    most = limited.outlook.speed.batches[-1].tpot_ms
+    assert most is not None
+    assert most <= 25
+    assert ", TPOT within 25 ms;" in limited.objective
+    assert suggested(slo={"tpot_ms": 15}) is None
+    both = suggested(slo={"ttft_ms": 130, "tpot_ms": 25})
+    assert both is not None
+    assert "TTFT within 130 ms and TPOT within 25 ms" in both.objective
+
+
 def test_the_objective_sequences_maximises_the_pool() -> None:
     most, fastest = suggested("sequences"), suggested()
     assert most is not None

@@ -36,6 +36,7 @@ def test_a_value_outside_a_closed_set_is_answered_with_the_set_and_the_nearest(p
         ("backend: 5", "found 5, expected one of tensorrt_llm, llmapi, openvino"),
         ("serving: {chunked_context: 1}", "found 1, expected true or false"),
         ("slo: {ttft_ms: 0}", "found 0, expected a number above 0, or null"),
+        ("slo: {tpot_ms: -1}", "found -1, expected a number above 0, or null"),
         ("toolchain: ''", "found '', expected the name of a row: letters, digits, dots, dashes, underscores, or null"),
         (
             "quantization: {weights: fp8, calibration: {source: c.txt}}",

@@ -20,12 +20,18 @@ if TYPE_CHECKING:
 EVIL = '<script>alert("x")</script>|&'
 
 
-def gathered(*, hardware: str | None = "rtx4090", name: str = "gateway", api: ApiPrice | None = None) -> Content:
+def gathered(
+    *,
+    hardware: str | None = "rtx4090",
+    name: str = "gateway",
+    api: ApiPrice | None = None,
+    slo: Slo | None = Slo(ttft_ms=60),  # noqa: B008  it is frozen
+) -> Content:
     described, records = bench_runs.drawn(names=(name, "vllm"), loads=(1, 4))
     first, second = described.targets
     first = dataclasses.replace(first, hardware=hardware, facts={"manifest digest": "sha256:ab12", "recipe": EVIL})
     described = dataclasses.replace(described, targets=(first, second))
-    return content.gather(described, records, slo=Slo(ttft_ms=60), api=api)
+    return content.gather(described, records, slo=slo, api=api)
 
 
 class Tags(HTMLParser):
@@ -85,6 +91,31 @@ def test_the_page_shows_doubts_first_then_figures_charts_money_environment_formu
     places = [text.index(each) for each in shown]
     assert places == sorted(places)
     assert "prefers-color-scheme: dark" in text
+
+
+def test_every_form_of_a_report_says_by_which_limits_scores_were_judged() -> None:
+    # At 4 at once the fake takes 14 ms a token, at 1 it takes 11.
+    found = gathered(slo=Slo(ttft_ms=500, tpot_ms=12.5))
+    assert [each.score.meets_threshold for each in found.standings] == [True, False]
+    sentence = "Cheapest by the hour within TTFT 0.5 s and TPOT 12.5 ms: gateway on rtx4090, 1 at once (measured),"
+    for text in (page.html(found), markdown.markdown(found)):
+        assert "Limits judged: TTFT 0.5 s, TPOT 12.5 ms; 0 also where TPOT is not known." in text
+        assert "0 (TPOT above 12.5 ms)" in text
+        assert sentence in text
+    assert "0: a limit is missed, see the table." in page.html(found)
+    economics = as_json.as_json(found)["economics"]
+    assert [each["limits_judged"] for each in economics] == [["TTFT 0.5 s", "TPOT 12.5 ms"]] * 2
+    assert economics[1]["tpot_ms"] > 12.5 > economics[0]["tpot_ms"]
+
+
+def test_a_report_without_limits_judges_none() -> None:
+    found = gathered(slo=None)
+    assert all(each.score.meets_threshold for each in found.standings)
+    for text in (page.html(found), markdown.markdown(found)):
+        assert "Cheapest by the hour: gateway on rtx4090" in text
+        assert "Limits judged" not in text
+        assert "TPOT, ms" not in text
+        assert "a limit is missed" not in text
 
 
 def test_without_a_price_the_page_says_how_to_give_one() -> None:
