@@ -43,7 +43,7 @@ READY_TIMEOUT_S = 120
 CONTEXT_TOKENS = 4352
 SIZES = {
     "quick": (["lengths@1,4,16", "long-chat:total=4096;osl=64;requests=1@1"], 1),
-    "full": (["lengths@1,2,4,8,16,32,64", "long-chat:total=4096;osl=64;requests=3@1,2"], 2),
+    "full": (["lengths@1,2,4,8,16,32,64", "long-chat:total=4096;osl=64;requests=4@1,2"], 1),
 }
 """By name the workloads and how often all of them are measured."""
 
