@@ -69,10 +69,11 @@ class Fleet:
         return attempts
 
     async def pick(self, work: Work, refused: Collection[Member], deadline_s: float) -> Member | None:
-        """See `attempts.Choice`. Where none is good and nothing may be waited for, one is tried all the same."""
+        """See `attempts.Choice`. Where none answers and nothing may be waited for, one is tried all the same."""
         while True:
             able = [member for member in self.members if self._may_have(member, work.model) and member not in refused]
             good = [member for member in able if member.health.is_good]
+            good = good or [member for member in able if member.health.answers]
             if good:
                 return self._policy.choose(self._of_group(good), work.input_ids)
             left_s = deadline_s - time.monotonic()
@@ -228,8 +229,8 @@ class Fleet:
 
     def _on_probe(self, member: Member) -> None:
         """Let those that wait look again; take from a silent server what others can do."""
-        if member.health.is_good:
+        if member.health.answers:
             self._changed.set()
-        elif member.health.is_silent and member.num_own_running and any(other.health.is_good for other in self.members):
+        elif member.health.is_silent and member.num_own_running and any(other.health.answers for other in self.members):
             reason = f"the model's server at {member.options.url} does not answer: {member.health.error}"
             member.upstream.abandon(reason)

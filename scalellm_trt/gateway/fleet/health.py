@@ -1,7 +1,8 @@
 """Whether a server may be given requests: what probes and requests found out, and how long a broken one is left.
 
 Probes are active: a server that does not answer them is not used. Ejection is passive: one whose connections break
-under requests is not used for a time that doubles with each time it happens, however well it answers probes meanwhile.
+under requests is not used for a time that doubles with each time it happens, however well it answers probes meanwhile,
+unless there is no other.
 """
 
 from __future__ import annotations
@@ -52,7 +53,12 @@ class Health:
     @property
     def is_good(self) -> bool:
         """Whether it may be given requests."""
-        return not self.num_failed_probes and not self._has_broken and self._now() >= self._ejected_until_s
+        return self.answers and self._now() >= self._ejected_until_s
+
+    @property
+    def answers(self) -> bool:
+        """Whether it has answered since it last broke: better than none, however long it is to be left alone."""
+        return not self.num_failed_probes and not self._has_broken
 
     @property
     def is_silent(self) -> bool:

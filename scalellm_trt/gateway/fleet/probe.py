@@ -78,9 +78,9 @@ class Prober:
                 await asyncio.sleep(min(left_s, LOOK_S))
 
     def _stands_still(self, member: Member) -> bool:
-        """Return whether a good server has requests of ours, and has said nothing for half of what it may."""
+        """Return whether a server that answers has requests of ours, and has said nothing for half of what it may."""
         is_doubtful = _silence_s(member) >= self._options.silent_after_s / 2
-        return is_doubtful and member.health.is_good and bool(member.num_own_running)
+        return is_doubtful and member.health.answers and bool(member.num_own_running)
 
     def _timeout_s(self, member: Member) -> float:
         """Return how long to wait for an answer: not beyond the moment at which a server has been silent too long.

@@ -162,6 +162,27 @@ def test_a_server_whose_streams_stand_still_is_given_up_after_one_question(
     asyncio.run(run())
 
 
+def test_servers_that_are_left_alone_are_better_than_none(model: GatewayModel, wires: list[Wire]) -> None:
+    async def run() -> None:
+        async with _fleet(wires, probe_timeout_s=0.5) as fleet:
+            for member in fleet.members[1:]:
+                member.health._ejected_until_s = float("inf")
+            clients = [Client(model) for _ in range(4)]
+            tasks = [asyncio.ensure_future(client.run(fleet)) for client in clients]
+            await _all_have_text(clients)
+            assert [member.num_running for member in fleet.members] == [4, 0, 0]
+            wires[0].hold()
+            await asyncio.wait_for(asyncio.gather(*tasks), 30)
+            assert {(client.text, client.error) for client in clients} == {(_expected(60), "")}
+            assert [client.record.num_continued for client in clients] == [1] * 4
+            late = Client(model)
+            await asyncio.wait_for(late.run(fleet), 30)
+            assert (late.text, late.error) == (_expected(60), "")
+            wires[0].mend()
+
+    asyncio.run(run())
+
+
 def test_a_sampled_answer_is_not_continued_unless_it_may_be(model: GatewayModel, wires: list[Wire]) -> None:
     async def run(*, continue_sampled: bool) -> Client:
         async with _fleet(wires[:2], continue_sampled=continue_sampled) as fleet:

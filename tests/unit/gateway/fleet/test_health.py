@@ -43,7 +43,11 @@ def test_a_server_that_breaks_again_and_again_is_left_alone_longer_and_forgiven_
     waits = [health.break_and_wait() for _ in range(9)]
     expected = [min(MAX_EJECTION_S, FIRST_EJECTION_S * 2**number) for number in range(9)]
     assert waits == pytest.approx(expected, rel=0.35)
-    health.now_s += FORGIVEN_S + 1
+    health.on_broken("reset")
+    assert not health.answers
+    health.on_probe(None)
+    assert (health.answers, health.is_good) == (True, False)  # better than none
+    health.now_s += MAX_EJECTION_S * 1.2 + FORGIVEN_S + 1
     assert health.break_and_wait() == pytest.approx(FIRST_EJECTION_S, rel=0.35)
 
 
