@@ -1,8 +1,12 @@
 """Two sides of measured requests in; how many times larger a metric is on one of them, and whether that is sure, out.
 
-A ratio is the median over rounds of the ratio of the round's medians. Its 95% interval is a bootstrap of two steps:
-rounds are drawn with replacement, and in each round requests are; so noise between rounds widens it as much as noise
-within them. Rounds of one run are pairs, measured close to each other; those of two runs are drawn independently.
+A ratio is the median over rounds of the ratio of the round's figures: of a latency their medians, of throughput output
+tokens a second. Its 95% interval is a bootstrap of two steps: rounds are drawn with replacement, and in each round
+requests are; so noise between rounds widens it as much as noise within them. Rounds of one run are pairs, measured
+close to each other; those of two runs are drawn independently.
+
+What it does not know: requests are drawn as if each were by itself; those that one server works off together are not.
+So one round promises too much, and only several show how they differ.
 """
 
 from __future__ import annotations
@@ -12,7 +16,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from scalellm_trt.bench import metrics, statistics
+from scalellm_trt.bench import metrics, statistics, summary
 from scalellm_trt.bench.run import records_of
 from scalellm_trt.errors import Problem, RecipeError
 
@@ -21,7 +25,7 @@ if TYPE_CHECKING:
 
     from scalellm_trt.bench.metrics import Metric
     from scalellm_trt.bench.records import RequestRecord
-    from scalellm_trt.bench.run import Load, Run
+    from scalellm_trt.bench.run import Cell, Load, Run
     from scalellm_trt.bench.statistics import Interval, Samples
 
 Verdict = Literal["better", "worse", "no difference"]
@@ -29,18 +33,26 @@ LATENCIES = (metrics.TTFT, metrics.TPOT, metrics.E2E)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Round:
+    """One cell with its measured requests, whatever became of them."""
+
+    cell: Cell
+    records: tuple[RequestRecord, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Side:
-    """A target's measured requests under one load: good ones by round, in the order of rounds."""
+    """A target's measured requests under one load, in the order of rounds."""
 
     target: str
     workload: str
     load: Load
-    rounds: tuple[tuple[RequestRecord, ...], ...]
+    rounds: tuple[Round, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ratio:
-    """How `target` compares with `reference` in a metric of which less is better.
+    """How `target` compares with `reference` in a metric.
 
     Attributes:
         interval: of the ratio target / reference; None where one side has no samples.
@@ -56,13 +68,19 @@ class Ratio:
     num_rounds: int
     verdict: Verdict
 
+    @property
+    def better(self) -> str | None:
+        """Who is better for certain; None where nobody is."""
+        return {"better": self.target, "worse": self.reference, "no difference": None}[self.verdict]
+
 
 def sides(run: Run, all_records: Sequence[RequestRecord]) -> list[Side]:
     """Return what was measured, a side for each workload, load and target."""
-    found: dict[tuple[int, Load, int], list[tuple[RequestRecord, ...]]] = {}
+    found: dict[tuple[int, Load, int], list[Round]] = {}
     for cell in sorted(run.cells, key=lambda cell: cell.round):
-        good = tuple(record for record in records_of(cell, all_records) if record.is_good)
-        found.setdefault((cell.workload, cell.load, cell.target), []).append(good)
+        in_order = sorted(records_of(cell, all_records), key=lambda record: record.index)
+        measured = Round(cell=cell, records=tuple(in_order))
+        found.setdefault((cell.workload, cell.load, cell.target), []).append(measured)
     return [
         Side(target=run.targets[target].name, workload=run.workloads[workload].name, load=load, rounds=tuple(rounds))
         for (workload, load, target), rounds in found.items()
@@ -75,10 +93,10 @@ def within(run: Run, all_records: Sequence[RequestRecord], threshold: float = 0.
     first = {(side.workload, side.load): side for side in found if side.target == run.targets[0].name}
     pairs = [(side, first[side.workload, side.load]) for side in found if (side.workload, side.load) in first]
     return [
-        _ratio(side, reference, metric, threshold, is_paired=True)
+        ratio
         for side, reference in pairs
         if side is not reference
-        for metric in LATENCIES
+        for ratio in _ratios(side, reference, threshold, is_paired=True)
     ]
 
 
@@ -105,31 +123,39 @@ def against(
         message = "the baseline has none of these targets under these workloads and loads"
         hint = f"It has: {', '.join(sorted({f'{name} at {load.label}' for name, _, load in before}))}."
         raise RecipeError([Problem(key="--baseline", message=message, hint=hint)])
+    return [ratio for side, reference in pairs for ratio in _ratios(side, reference, threshold, is_paired=False)]
+
+
+def _ratios(side: Side, reference: Side, threshold: float, *, is_paired: bool) -> list[Ratio]:
+    found: list[tuple[Metric, Interval | None]] = []
+    for metric in LATENCIES:
+        over, under = (list(_samples(each, metric)) for each in (side, reference))
+        found.append((metric, ratio_of_rounds(over, under, is_paired=is_paired)))
+    found.append((metrics.OUTPUT_THROUGHPUT, ratio_of_rates(side.rounds, reference.rounds, is_paired=is_paired)))
     return [
-        _ratio(side, reference, metric, threshold, is_paired=False) for side, reference in pairs for metric in LATENCIES
+        Ratio(
+            target=side.target,
+            reference=reference.target if is_paired else "baseline",
+            workload=side.workload,
+            load=side.load,
+            metric=metric,
+            interval=interval,
+            num_rounds=min(len(side.rounds), len(reference.rounds)),
+            verdict=verdict(interval, threshold, is_more_better=metric.is_more_better),
+        )
+        for metric, interval in found
     ]
 
 
-def _ratio(side: Side, reference: Side, metric: Metric, threshold: float, *, is_paired: bool) -> Ratio:
-    over, under = (list(_samples(each, metric)) for each in (side, reference))
-    interval = ratio_of_rounds(over, under, is_paired=is_paired)
-    return Ratio(
-        target=side.target,
-        reference=reference.target if is_paired else "baseline",
-        workload=side.workload,
-        load=side.load,
-        metric=metric,
-        interval=interval,
-        num_rounds=min(len(over), len(under)),
-        verdict=verdict(interval, threshold),
-    )
-
-
-def verdict(interval: Interval | None, threshold: float) -> Verdict:
-    """Say what a ratio means of which less is better; `threshold` 0.05 lets 5% pass."""
-    if interval is not None and interval.low > 1 + threshold:
-        return "worse"
-    return "better" if interval is not None and interval.high < 1 / (1 + threshold) else "no difference"
+def verdict(interval: Interval | None, threshold: float, *, is_more_better: bool = False) -> Verdict:
+    """Say what a ratio means; `threshold` 0.05 lets factors up to 1.05, and down to 1 / 1.05, pass."""
+    if interval is None:
+        return "no difference"
+    if interval.low > 1 + threshold:
+        return "better" if is_more_better else "worse"
+    if interval.high < 1 / (1 + threshold):
+        return "worse" if is_more_better else "better"
+    return "no difference"
 
 
 def ratio_of_rounds(over: Sequence[Samples], under: Sequence[Samples], *, is_paired: bool) -> Interval | None:
@@ -147,18 +173,71 @@ def ratio_of_rounds(over: Sequence[Samples], under: Sequence[Samples], *, is_pai
     if not over or not under:
         return None
     generator = np.random.default_rng(statistics.SEED)
-    drawn_over, drawn_under = (
-        np.stack([statistics.resampled_percentile(each, 50, generator) for each in of_side])
+    figures = [
+        _Figures(
+            values=np.asarray([np.median(each) for each in of_side]),
+            drawn=np.stack([statistics.resampled_percentile(each, 50, generator) for each in of_side]),
+        )
         for of_side in (over, under)
-    )
+    ]
+    return _ratio_of(figures[0], figures[1], generator, is_paired=is_paired)
+
+
+def ratio_of_rates(over: Sequence[Round], under: Sequence[Round], *, is_paired: bool) -> Interval | None:
+    """Return the ratio of output token throughputs with its interval.
+
+    A round's throughput is that of its whole cell, also of the time at its end when fewer requests run, and of requests
+    that failed, which make no tokens. In a closed loop a resample of it is `at_once * sum of osl / sum of e2e_latency`
+    over requests drawn with replacement, where at_once is what the cell had on average (Little's law); in an open loop
+    `sum of osl / sum of seconds` over slices of its time. Rounds in which the reference made nothing have no ratio.
+
+    The share of that end depends on how many requests a cell has: sides with as many are comparable.
+
+    Formula: ratio = median over rounds of (target's sum of osl / s) / (reference's sum of osl / s)
+    """
+    one, other = ([_tokens(each) for each in of_side] for of_side in (over, under))
     if is_paired:
-        ratios = _drawn_median(drawn_over / drawn_under, generator)
-        value = float(np.median([np.median(a) / np.median(b) for a, b in zip(over, under, strict=True)]))
+        pairs = [(a, b) for a, b in zip(one, other, strict=False) if a is not None and b is not None and b.value > 0]
+        made, reference = [a for a, _ in pairs], [b for _, b in pairs]
     else:
-        ratios = _drawn_median(drawn_over, generator) / _drawn_median(drawn_under, generator)
-        value = float(np.median([np.median(a) for a in over]) / np.median([np.median(b) for b in under]))
+        made, reference = ([each for each in of_side if each is not None] for of_side in (one, other))
+    if not made or not reference or np.median([each.value for each in reference]) <= 0:
+        return None
+    generator = np.random.default_rng(statistics.SEED)
+    figures = [
+        _Figures(
+            values=np.asarray([each.value for each in of_side]),
+            drawn=np.stack(
+                [each.scale * statistics.resampled_rate(each.amounts, each.seconds, generator) for each in of_side]
+            ),
+        )
+        for of_side in (made, reference)
+    ]
+    return _ratio_of(figures[0], figures[1], generator, is_paired=is_paired)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Figures:
+    """A side's figure of each round, (rounds,), and resamples of it, (rounds, resamples)."""
+
+    values: Samples
+    drawn: Samples
+
+
+def _ratio_of(over: _Figures, under: _Figures, generator: np.random.Generator, *, is_paired: bool) -> Interval:
+    if is_paired:
+        ratios = _drawn_median(over.drawn / _above_zero(under.drawn), generator)
+        value = float(np.median(over.values / under.values))
+    else:
+        ratios = _drawn_median(over.drawn, generator) / _above_zero(_drawn_median(under.drawn, generator))
+        value = float(np.median(over.values) / np.median(under.values))
     low, high = np.percentile(ratios, [2.5, 97.5])
     return statistics.Interval(value=value, low=min(float(low), value), high=max(float(high), value))
+
+
+def _above_zero(divisors: Samples) -> Samples:
+    """Return resamples to divide by: one that happens to hold no tokens counts as the least of the others."""
+    return np.maximum(divisors, divisors[divisors > 0].min())
 
 
 def _drawn_median(of_rounds: Samples, generator: np.random.Generator) -> Samples:
@@ -169,7 +248,14 @@ def _drawn_median(of_rounds: Samples, generator: np.random.Generator) -> Samples
     return found
 
 
+def _tokens(of_round: Round) -> summary.RateParts | None:
+    """Return the parts of a round's output token throughput; None where no time passed."""
+    found = summary.rate_parts([(of_round.cell, of_round.records)], lambda record: record.osl if record.is_good else 0)
+    return found if sum(found.seconds) > 0 else None
+
+
 def _samples(side: Side, metric: Metric) -> Iterator[Samples]:
-    for records in side.rounds:
-        values = [value for record in records if isinstance(value := metric.of(record), int | float)]
+    for each in side.rounds:
+        good = (record for record in each.records if record.is_good)
+        values = [value for record in good if isinstance(value := metric.of(record), int | float)]
         yield np.sort(np.asarray([value for value in values if value > 0], dtype=np.float64))

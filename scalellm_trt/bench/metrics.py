@@ -176,11 +176,12 @@ def share_in_time(records: Iterable[RequestRecord], limit_s: float = IN_TIME_S) 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Metric:
-    """How a figure is called in reports."""
+    """How a figure is called in reports, and which way it is better."""
 
     title: str
     unit: str
     of: Callable[..., object]
+    is_more_better: bool = False
 
     @property
     def name(self) -> str:
@@ -197,20 +198,25 @@ TTFT = Metric(title="TTFT", unit="ms", of=ttft_ms)
 TPOT = Metric(title="TPOT (ITL)", unit="ms", of=tpot_ms)
 ICL = Metric(title="Inter-chunk latency", unit="ms", of=icl_ms)
 E2E = Metric(title="End-to-end latency", unit="ms", of=e2e_latency_ms)
-PER_USER = Metric(title="Output tokens per user", unit="tokens/s/user", of=output_token_throughput_per_user)
+PER_USER = Metric(
+    title="Output tokens per user", unit="tokens/s/user", of=output_token_throughput_per_user, is_more_better=True
+)
 ISL = Metric(title="Input length", unit="tokens", of=isl)
 OSL = Metric(title="Output length", unit="tokens", of=osl)
+OUTPUT_THROUGHPUT = Metric(
+    title="Output token throughput", unit="tokens/s", of=output_token_throughput, is_more_better=True
+)
 # Of one request each; ICL is of one gap.
 LATENCIES = (TTFT, TPOT, ICL, E2E)
 PER_REQUEST = (*LATENCIES, PER_USER, ISL, OSL)
 AGGREGATES = (
-    Metric(title="Request throughput", unit="requests/s", of=request_throughput),
-    Metric(title="Output token throughput", unit="tokens/s", of=output_token_throughput),
-    Metric(title="Input token throughput", unit="tokens/s", of=input_token_throughput),
-    Metric(title="Goodput", unit="requests/s", of=goodput),
+    Metric(title="Request throughput", unit="requests/s", of=request_throughput, is_more_better=True),
+    OUTPUT_THROUGHPUT,
+    Metric(title="Input token throughput", unit="tokens/s", of=input_token_throughput, is_more_better=True),
+    Metric(title="Goodput", unit="requests/s", of=goodput, is_more_better=True),
     Metric(title="Errors", unit="requests", of=error_counts),
     Metric(title="Given up", unit="requests", of=num_cancelled),
-    Metric(title="In time", unit="share", of=share_in_time),
+    Metric(title="In time", unit="share", of=share_in_time, is_more_better=True),
 )
 
 

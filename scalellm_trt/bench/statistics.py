@@ -124,21 +124,29 @@ def percentile_ratio(numerator: Sequence[float], denominator: Sequence[float], p
 
 
 def rate(amounts: Sequence[float], seconds: Sequence[float]) -> Interval:
-    """Return sum(amounts) / sum(seconds), with pairs of both resampled; all zero where no time passed.
-
-    More than `MAX_PAIRS` are added up to as many groups of neighbours first: a sum of many needs no finer ones.
-    """
+    """Return sum(amounts) / sum(seconds), with pairs of both resampled; all zero where no time passed."""
     total_s = float(np.sum(seconds))
     if total_s <= 0:
         return Interval(value=0.0, low=0.0, high=0.0)
+    value = float(np.sum(np.asarray(amounts, dtype=np.float64))) / total_s
+    return _interval(value, resampled_rate(amounts, seconds, np.random.default_rng(SEED)))
+
+
+def resampled_rate(amounts: Sequence[float], seconds: Sequence[float], generator: np.random.Generator) -> Samples:
+    """Return sum(amounts) / sum(seconds) of `NUM_RESAMPLES` resamples of the pairs; some time must have passed.
+
+    More than `MAX_PAIRS` are added up to as many groups of neighbours first: a sum of many needs no finer ones. A
+    resample that happens to hold no time says nothing, and gets the rate of all.
+    """
     amount, duration = np.asarray(amounts, dtype=np.float64), np.asarray(seconds, dtype=np.float64)
     if len(amount) > MAX_PAIRS:
         begins = np.linspace(0, len(amount), MAX_PAIRS, endpoint=False).astype(np.int64)
         amount, duration = np.add.reduceat(amount, begins), np.add.reduceat(duration, begins)
-    drawn = np.random.default_rng(SEED).integers(0, len(amount), (NUM_RESAMPLES, len(amount)))
-    drawn_s = duration[drawn].sum(axis=1)
-    rates = amount[drawn].sum(axis=1)[drawn_s > 0] / drawn_s[drawn_s > 0]
-    return _interval(float(amount.sum()) / total_s, rates)
+    drawn = generator.integers(0, len(amount), (NUM_RESAMPLES, len(amount)))
+    drawn_amount, drawn_s = amount[drawn].sum(axis=1), duration[drawn].sum(axis=1)
+    rates: Samples = np.full(NUM_RESAMPLES, amount.sum() / duration.sum())
+    np.divide(drawn_amount, drawn_s, out=rates, where=drawn_s > 0)
+    return rates
 
 
 def scaled(found: Interval, by: float) -> Interval:

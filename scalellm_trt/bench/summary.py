@@ -58,6 +58,20 @@ class Summary:
     is_complete: bool
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RateParts:
+    """A rate = scale * sum(amounts) / sum(seconds), in pairs which are resampled for its interval."""
+
+    amounts: Sequence[float]
+    seconds: Sequence[float]
+    scale: float
+
+    @property
+    def value(self) -> float:
+        """The rate; some time must have passed."""
+        return self.scale * sum(self.amounts) / sum(self.seconds)
+
+
 def summarize(described: Run, records: Sequence[RequestRecord], slo: Slo) -> tuple[Summary, ...]:
     """Return a row for each workload, load and target, in the order of the run; that of records does not matter."""
     by_cell: dict[int, list[RequestRecord]] = {cell.index: [] for cell in described.cells}
@@ -119,19 +133,27 @@ def _summary(described: Run, cells: Sequence[Cell], by_cell: Mapping[int, list[R
 def _rate(
     cells: Sequence[Cell], by_cell: Mapping[int, list[RequestRecord]], amount: Callable[[RequestRecord], float]
 ) -> Interval:
-    """Return an amount a second with its interval.
+    """Return an amount a second with its interval."""
+    found = rate_parts([(cell, by_cell[cell.index]) for cell in cells], amount)
+    return statistics.scaled(statistics.rate(found.amounts, found.seconds), found.scale)
+
+
+def rate_parts(
+    measured: Sequence[tuple[Cell, Sequence[RequestRecord]]], amount: Callable[[RequestRecord], float]
+) -> RateParts:
+    """Return the independent parts of a rate of cells under one load.
 
     In a closed loop the next request waits for the last one, so by Little's law a rate is requests at once times amount
-    per latency, and requests are resampled. In an open loop they come by themselves: slices of time are.
+    per latency, and the parts are requests. In an open loop they come by themselves: the parts are slices of time.
     """
-    parts = [part for cell in cells for part in slices(cell, by_cell[cell.index], amount)]
-    whole_s = sum(seconds for _, seconds in parts)
-    records = [record for cell in cells for record in by_cell[cell.index]]
+    whole_s = sum(cell.end_s - cell.begin_s for cell, _ in measured)
+    records = [record for _, of_cell in measured for record in of_cell]
     latencies = [metrics.e2e_latency_ms(record) / 1000 for record in records]
-    if cells[0].load.mode != "closed" or whole_s <= 0 or sum(latencies) <= 0:
-        return statistics.rate([amount for amount, _ in parts], [seconds for _, seconds in parts])
-    at_once = sum(latencies) / whole_s
-    return statistics.scaled(statistics.rate([amount(record) for record in records], latencies), at_once)
+    if measured[0][0].load.mode == "closed" and whole_s > 0 and sum(latencies) > 0:
+        at_once = sum(latencies) / whole_s
+        return RateParts(amounts=[amount(record) for record in records], seconds=latencies, scale=at_once)
+    parts = [part for cell, of_cell in measured for part in slices(cell, of_cell, amount)]
+    return RateParts(amounts=[amount for amount, _ in parts], seconds=[seconds for _, seconds in parts], scale=1.0)
 
 
 def _outcome(records: Sequence[RequestRecord], share: float | None, limit_s: float) -> Outcome:

@@ -6,18 +6,13 @@ import datetime
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from scalellm_trt.cli import bench as options
 from scalellm_trt.cli import bench_result
 from scalellm_trt.errors import Problem, RecipeError, ThresholdMissedError
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from scalellm_trt.bench.comparison import Ratio
 
 BaselineOption = Annotated[
     Path | None, typer.Option(help="Directory of a run before: exit code 8 where a metric became worse.")
@@ -54,7 +49,8 @@ def compare(
 ) -> None:
     """Compare targets in one run, in which they take turns, each with the first; or with a run before.
 
-    A ratio has a 95% interval over rounds and requests; only where all of it lies on one side of 1 is there a verdict.
+    Ratios of latencies and of output tokens a second have a 95% interval over rounds and requests; only where all of it
+    lies on one side of 1 is there a verdict.
     Exit code 8 where a target became worse than in the baseline.
     """
     from scalellm_trt.bench.prepare import Asked
@@ -89,51 +85,24 @@ def compare(
 
 
 def _judge(directory: Path, baseline: Path | None, threshold: float, *, as_json: bool) -> None:
-    from scalellm_trt.bench import comparison
+    from scalellm_trt.bench import comparison, comparison_table
     from scalellm_trt.bench import run as runs
+    from scalellm_trt.cli import bench_view, tables
 
     now = runs.read(directory)
     ratios = comparison.within(*now, threshold)
     kept = [] if baseline is None else comparison.against(now, runs.read(baseline), threshold)
     if as_json:
-        print(json.dumps({"directory": str(directory), "ratios": [_row(ratio) for ratio in [*ratios, *kept]]}))
+        rows = [comparison_table.as_json(ratio) for ratio in [*ratios, *kept]]
+        words = {"formula": comparison_table.FORMULA, "limits": comparison_table.LIMITS}
+        print(json.dumps({"directory": str(directory), "ratios": rows, **words}))
     else:
         bench_result.show(directory, as_json=False)
-        _print([*ratios, *kept])
+        bench_view.show_table(comparison_table.table([*ratios, *kept]), tables.console())
     worse = [ratio for ratio in kept if ratio.verdict == "worse"]
     if worse:
-        what = ", ".join(f"{each.target} at {each.load.label}: {each.metric.title} × {_text(each)}" for each in worse)
+        what = ", ".join(
+            f"{each.target} at {each.load.label}: {each.metric.title} × {comparison_table.text(each)}" for each in worse
+        )
         message = f"worse than {baseline}: {what}"
         raise ThresholdMissedError(message, hint="Run it again to be sure; --threshold lets a share pass.")
-
-
-def _print(ratios: Sequence[Ratio]) -> None:
-    from scalellm_trt.cli import tables
-
-    console = tables.console()
-    columns = ("target", "against", "workload", "load", "metric", "ratio (95% interval)", "verdict")
-    drawn = tables.table(console, *columns, numbers=("ratio (95% interval)",))
-    for each in ratios:
-        who = (each.target, each.reference, each.workload, each.load.label)
-        drawn.add_row(*who, each.metric.title, _text(each), each.verdict)
-    console.print(drawn)
-    console.print("Less is better. A verdict is given where the whole interval lies on one side of 1.")
-
-
-def _text(ratio: Ratio) -> str:
-    found = ratio.interval
-    return "–" if found is None else f"{found.value:.3f} ({found.low:.3f}–{found.high:.3f})"
-
-
-def _row(ratio: Ratio) -> dict[str, object]:
-    found = ratio.interval
-    return {
-        "target": ratio.target,
-        "reference": ratio.reference,
-        "workload": ratio.workload,
-        "load": ratio.load.label,
-        "metric": ratio.metric.name,
-        "ratio": None if found is None else {"value": found.value, "low": found.low, "high": found.high},
-        "num_rounds": ratio.num_rounds,
-        "verdict": ratio.verdict,
-    }

@@ -93,7 +93,7 @@ class Opinion:
 
 def measure(options: argparse.Namespace, directory: Path) -> tuple[list[Error], list[Opinion]]:
     """Run the server and `scalellm-trt bench` against it, and guidellm if there is one."""
-    _write_tokenizer(directory)
+    write_tokenizer(directory)
     argv = [sys.executable, "-m", "scripts.benchmarks.sides.timed_server", "0", str(TTFT_MS), str(GAP_MS)]
     server = subprocess.Popen(argv, stdout=subprocess.PIPE, text=True, cwd=ROOT)
     try:
@@ -121,7 +121,7 @@ def measure(options: argparse.Namespace, directory: Path) -> tuple[list[Error], 
         server.communicate()
 
 
-def _write_tokenizer(directory: Path) -> None:
+def write_tokenizer(directory: Path) -> None:
     """Write a byte-level tokenizer to which the server's word is one token."""
     word = timed_server.WORD.replace(" ", "Ġ")
     merges = [(word[:end], word[end]) for end in range(1, len(word))]

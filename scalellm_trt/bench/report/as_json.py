@@ -6,7 +6,7 @@ import dataclasses
 import json
 from typing import TYPE_CHECKING, Any
 
-from scalellm_trt.bench import metrics, statistics
+from scalellm_trt.bench import comparison, comparison_table, metrics, statistics
 
 if TYPE_CHECKING:
     from scalellm_trt.bench.report.content import Content
@@ -41,6 +41,7 @@ def as_json(content: Content) -> dict[str, Any]:
             for each in (*metrics.PER_REQUEST, *metrics.AGGREGATES)
         },
         "rows": [_row(content, each) for each in content.summaries],
+        "comparison": [comparison_table.as_json(each) for each in comparison.within(run, content.records)],
         "economics": [standing_json(each, content.api) for each in content.standings],
     }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from scalellm_trt.bench import honesty, metrics, money, statistics, summary
+from scalellm_trt.bench import comparison, comparison_table, honesty, metrics, money, statistics, summary
 from scalellm_trt.bench.tables import Table, detail_table, figure, latency_tables, rate_table
 from scalellm_trt.economics import prices
 
@@ -56,6 +56,11 @@ class Section:
     sentences: tuple[str, ...]
     tables: tuple[Table, ...]
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to say."""
+        return not self.sentences and not self.tables
+
 
 def gather(
     described: Run,
@@ -103,6 +108,12 @@ def latencies(content: Content) -> Section:
         ),
         tables=(*latency_tables(described, rows), rate_table(described, rows, content.slo), *details),
     )
+
+
+def comparisons(content: Content) -> Section:
+    """Return how each target compares with the first one; no table where there is but one."""
+    found = comparison.within(content.run, content.records)
+    return Section(title="Comparison", sentences=(), tables=(comparison_table.table(found),) if found else ())
 
 
 def economics(content: Content) -> Section:

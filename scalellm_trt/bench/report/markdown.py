@@ -21,11 +21,14 @@ def markdown(content: Content) -> str:
         lines.append("")
     sections = (
         contents.latencies(content),
+        contents.comparisons(content),
         contents.economics(content),
         contents.surroundings(content),
         contents.formulas(),
     )
     for section in sections:
+        if section.is_empty:
+            continue
         lines += [f"## {escaped(section.title)}", ""]
         for sentence in section.sentences:
             lines += [escaped(sentence), ""]

@@ -31,6 +31,7 @@ def html(content: Content) -> str:
         _doubts(content.doubts),
         _section(contents.latencies(content), first_open=2),
         f"<section><h2>Charts</h2>{_charts(pictures.draw(content))}</section>",
+        _section(contents.comparisons(content), first_open=2),
         _section(contents.economics(content), first_open=2, charts=money),
         _section(contents.surroundings(content), first_open=9),
         _section(contents.formulas(), first_open=9),
@@ -64,7 +65,9 @@ def _doubts(found: Sequence[Doubt]) -> str:
 
 
 def _section(section: Section, *, first_open: int, charts: Sequence[Chart] = ()) -> str:
-    """Return a section; tables after the first ones are folded."""
+    """Return a section, nothing for one that has nothing to say; tables after the first ones are folded."""
+    if section.is_empty:
+        return ""
     sentences = "".join(f"<p>{escape(each)}</p>" for each in section.sentences)
     tables = "".join(_table(each, is_open=place < first_open) for place, each in enumerate(section.tables))
     return f"<section><h2>{escape(section.title)}</h2>{sentences}{tables}{_charts(charts)}</section>"

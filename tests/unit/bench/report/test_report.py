@@ -118,6 +118,24 @@ def test_a_report_without_limits_judges_none() -> None:
         assert "a limit is missed" not in text
 
 
+def test_every_form_of_a_report_compares_targets_with_the_first_one() -> None:
+    found = gathered()
+    for text in (page.html(found), markdown.markdown(found)):
+        assert "gateway is better" in text
+        assert "Output token throughput" in text
+        assert "so a single round promises too much" in text
+    ratios = as_json.as_json(found)["comparison"]
+    assert {each["load"] for each in ratios} == {"1", "4"}
+    # The fake's second target is 1.5 times slower.
+    (rate,) = [each for each in ratios if (each["load"], each["metric"]) == ("4", "output_token_throughput")]
+    assert (rate["target"], rate["reference"], rate["better"]) == ("vllm", "gateway", "gateway")
+    assert rate["ratio"]["value"] == pytest.approx(1 / 1.5, rel=0.1)
+    alone = content.gather(*bench_runs.drawn(names=("gateway",)))
+    assert "Comparison" not in page.html(alone)
+    assert "Comparison" not in markdown.markdown(alone)
+    assert as_json.as_json(alone)["comparison"] == []
+
+
 def test_without_a_price_the_page_says_how_to_give_one() -> None:
     text = page.html(gathered(hardware=None))
     assert "--hardware TARGET=CARD" in text
