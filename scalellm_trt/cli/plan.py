@@ -52,14 +52,16 @@ def register(app: typer.Typer, look: Look | None = None, preview: Preview | None
         if json:
             _print_json(study, builds, prompt, max_tokens)
             return
-        _print(study, recipe, workspace, prompt, max_tokens)
+        _print(study, recipe, workspace, prompt, max_tokens, is_advice_wanted=suggest)
         if study.refusal is not None:
             raise study.refusal
         if not study.changes:
             _print_steps((preview or _preview)(recipe, workspace), recipe, study.plan)
 
 
-def _print(study: Study, recipe: Path, workspace: Workspace, prompt: int, max_tokens: int) -> None:
+def _print(
+    study: Study, recipe: Path, workspace: Workspace, prompt: int, max_tokens: int, *, is_advice_wanted: bool
+) -> None:
     from scalellm_trt import detect
     from scalellm_trt.cli import measured, plan_speed, plan_view, tables
 
@@ -74,6 +76,8 @@ def _print(study: Study, recipe: Path, workspace: Workspace, prompt: int, max_to
     plan_view.show_decisions(study.plan, on)
     if study.suggestion is not None:
         plan_speed.show_suggestion(study.suggestion, recipe, on)
+    elif is_advice_wanted:
+        plan_speed.show_no_suggestion(study.recipe.slo, on)
 
 
 def _print_json(study: Study, builds: Path, prompt: int, max_tokens: int) -> None:

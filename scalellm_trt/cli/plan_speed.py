@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from scalellm_trt.plan import Outlook, Plan, Suggestion
     from scalellm_trt.predict.service import Speed
+    from scalellm_trt.recipe import Slo
 
 
 def show(plan: Plan, seen: Outlook, on: Console) -> None:
@@ -52,6 +53,15 @@ def show_suggestion(suggestion: Suggestion, recipe: Path, on: Console) -> None:
     on.print(f"{figures}; {counted}. In {escape(str(recipe))}:")
     on.print()
     on.print(suggestion.fragment(), markup=False)
+
+
+def show_no_suggestion(slo: Slo, on: Console) -> None:
+    """Say that no limits were found, and what would let some be."""
+    set_ones = {f"slo.{name}": value for name, value in slo.model_dump().items() if value is not None}
+    kept = "".join(f" and keep {name} {value:g}" for name, value in set_ones.items())
+    hint = f"raise {' or '.join(set_ones)}, or take" if set_ones else "take"
+    on.print()
+    on.print(f"[bold]suggestion[/]: none; no limits tried fit the card{kept}: {hint} smaller weights or a larger card")
 
 
 def _first_tokens(plan: Plan, speed: Speed, on: Console) -> Table:

@@ -160,7 +160,7 @@ class Serving(_Section):
 
 
 class Slo(_Section):
-    """Limits that `score` and goodput judge against."""
+    """Limits that `score` and `plan --suggest` judge against; goodput has those of `bench --slo`."""
 
     ttft_ms: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = Field(
         default=None,

@@ -177,6 +177,15 @@ def test_options_reach_the_study() -> None:
     assert asked == [None, None, 512, 256]
 
 
+def test_it_is_said_that_nothing_can_be_suggested_and_why() -> None:
+    assert "suggestion" not in run(RTX4090)
+    assert "suggestion: none; no limits tried fit the card: take smaller weights" in run(RTX4090, "--suggest")
+    slo = {"slo": {"ttft_ms": 1.5, "tpot_ms": 0.5}}
+    strict = dataclasses.replace(RTX4090, recipe=gpu_planning.loaded(**slo).recipe)
+    words = " ".join(run(strict, "--suggest").split())
+    assert "fit the card and keep slo.ttft_ms 1.5 and keep slo.tpot_ms 0.5: raise slo.ttft_ms or slo.tpot_ms" in words
+
+
 def test_an_unknown_objective_is_refused_with_those_that_there_are() -> None:
     result = CliRunner().invoke(command(CPU, []), ["recipes/x.yaml", "--suggest", "--objective", "speed"])
     assert isinstance(result.exception, RecipeError)
