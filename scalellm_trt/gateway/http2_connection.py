@@ -152,7 +152,7 @@ class Connection(asyncio.Protocol):
         if stream is None or self._headers is not None or self._frames.rest or not stream.pass_by(data):
             return False
         self._num_pings = 0
-        self._num_received += len(data)  # acknowledged with what comes another way
+        self._num_received += len(data) - h2.HEAD_SIZE  # acknowledged with what comes another way
         return True
 
     def _on_data(self, flags: int, stream_id: int, payload: bytes) -> None:
