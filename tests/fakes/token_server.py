@@ -85,8 +85,14 @@ class TokenServer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignor
             yield service_pb2.ModelStreamInferResponse(error_message=str(error))
             return
         is_over = threading.Event()
-        context.add_callback(lambda: self.events.append("done" if is_over.is_set() else "cancelled"))
-        context.add_callback(self.has_left.set)
+
+        def end() -> None:
+            self.events.append("done" if is_over.is_set() else "cancelled")
+            self.has_left.set()
+
+        if not context.add_callback(end):
+            end()  # cancelled since it was read: gRPC calls nobody then
+            return
         for number, message in enumerate(self._messages(values, context)):
             if number == self.breaks_after:
                 yield service_pb2.ModelStreamInferResponse(error_message="the engine died")

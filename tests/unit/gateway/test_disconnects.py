@@ -42,7 +42,7 @@ def test_nothing_of_clients_that_left_stays(server: TokenServer, tmp_path: Path,
         # What is counted once a second (by each worker for itself) is counted anew.
         time.sleep(1.5)
         after = gateway.state()
-    assert seen["HTTP/1.1 200 OK"] > 100
+    assert seen["HTTP/1.1 200 OK"] > 20  # the slower the machine, the more have left before
     assert set(server.events) == {"cancelled"}
     assert after.num_running == after.num_waiting == after.num_client_connections == 0
     assert after.num_server_connections <= 4 * workers
