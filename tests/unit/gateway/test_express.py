@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from tritonclient.grpc import service_pb2
 
-from scalellm_trt.gateway import http2_connection
 from scalellm_trt.gateway.express import Mould
+from scalellm_trt.gateway.http2_connection import ACKNOWLEDGE_BYTES
 from scalellm_trt.gateway.http2_stream import WINDOW
 from scalellm_trt.triton import grpc_messages
 from scalellm_trt.triton import http2_frames as h2
@@ -20,6 +20,8 @@ from tests.unit.gateway.test_http2 import in_loop
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+NUM_READS = 20_000
 
 
 def plain(*token_ids: int, reason: str = "", is_final: bool = False) -> bytes:
@@ -135,18 +137,25 @@ async def test_tokens_take_the_short_way_after_the_first_that_was_parsed() -> No
 
 
 @in_loop
-async def test_tokens_that_come_alone_and_together_keep_their_order(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http2_connection, "ACKNOWLEDGE_BYTES", 4096)
+async def test_tokens_that_come_alone_and_together_keep_their_order() -> None:
     peer, hurried, _ = begin()
     bring(peer, plain(70))
-    for number in range(600):  # past the window, which must be opened again
-        bring(peer, *(plain(100 + number + each) for each in range(1 + number % 3 // 2)))
-    assert hurried.tokens == [[100 + number + each for each in range(1 + number % 3 // 2)] for number in range(600)]
-    num_bytes = 801 * len(grpc_messages.framed(plain(70)))
-    frames = peer.new_frames()
-    for stream_id, most_missing in ((1, WINDOW // 2), (0, 2 * 4096)):  # more than came is as wrong as too little
-        updates = [h2.number(frame[3]) for frame in frames if frame[:3] == (h2.WINDOW_UPDATE, 0, stream_id)]
-        assert num_bytes - most_missing < sum(updates) <= num_bytes
+    peer.new_frames()
+    size = len(grpc_messages.framed(plain(70)))
+    received, opened = size, {0: 0, 1: 0}
+    for number in range(NUM_READS):  # past both windows' limits, so that they must be opened again
+        together = range(1 + number % 3 // 2)
+        bring(peer, *(plain(100 + number + each) for each in together))
+        received += len(together) * size
+        for kind, _, stream_id, payload in peer.new_frames():
+            if kind == h2.WINDOW_UPDATE:
+                opened[stream_id] += h2.number(payload)
+        assert max(opened.values()) <= received  # wider is as wrong as too narrow
+    assert hurried.tokens == [
+        [100 + number + each for each in range(1 + number % 3 // 2)] for number in range(NUM_READS)
+    ]
+    assert received - opened[1] < WINDOW // 2
+    assert ACKNOWLEDGE_BYTES < opened[0] > received - ACKNOWLEDGE_BYTES - WINDOW
 
 
 @in_loop
